@@ -1,0 +1,194 @@
+//go:build linux
+
+// Package sandbox gives tests and lessons a machine of their own to break: new
+// mount, pid, UTS, IPC and network namespaces in which all mounts are shared, as
+// systemd leaves them on any of today's distributions. What goes wrong in it, a
+// /proc mounted over, a host name changed, a process left running, goes away with it;
+// the machine's files can be read in it and not written.
+//
+// It is no prison: whoever is root in it can undo that. It is against mishaps.
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// stageVar tells the three lives of the program apart:
+//
+//	(unset) the caller's: starts "init" in new namespaces and waits
+//	init    pid 1 of the sandbox: prepares the mounts, starts "inside", reaps
+//	inside  runs what the caller gave
+const stageVar = "MINIDOCKER_SANDBOX"
+
+// Run runs f in a sandbox and returns f's result, which becomes an exit status.
+// The program starts itself again for it, with the same arguments: call Run early
+// in main or TestMain, before anything that should happen once. Only the folders
+// in writable (absolute paths) and what the kernel makes anew (/run, /dev/shm) can be
+// written to. Root only.
+func Run(f func() int, writable ...string) int {
+	switch os.Getenv(stageVar) {
+	case "":
+		return outer()
+	case "init":
+		return pid1(writable)
+	default:
+		if err := os.Unsetenv(stageVar); err != nil {
+			return fail(err)
+		}
+		return f()
+	}
+}
+
+func fail(err error) int {
+	fmt.Fprintln(os.Stderr, "sandbox:", err)
+	return 1
+}
+
+func outer() int {
+	if os.Geteuid() != 0 {
+		return fail(errors.New("making namespaces takes root: use make, or sudo"))
+	}
+	runtime.LockOSThread() // Pdeathsig is about the thread
+	cmd := again("init")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS |
+			unix.CLONE_NEWIPC | unix.CLONE_NEWNET,
+		Pdeathsig: unix.SIGKILL,
+	}
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		return fail(err)
+	}
+	return exitStatus(cmd.ProcessState.Sys().(syscall.WaitStatus))
+}
+
+// again prepares to start this program once more, in the next stage.
+func again(stage string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), stageVar+"="+stage)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return cmd
+}
+
+func exitStatus(ws syscall.WaitStatus) int {
+	if ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return ws.ExitStatus()
+}
+
+// pid1 is the sandbox's init: processes that lost their parent become its children,
+// and it must wait for them, or they stay as zombies.
+func pid1(writable []string) int {
+	if err := prepare(writable); err != nil {
+		return fail(err)
+	}
+	cmd := again("inside")
+	// A signal to the whole process group, kill(0, …), crosses namespaces: let it end here.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fail(err)
+	}
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, 0, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return fail(fmt.Errorf("wait: %w", err))
+		}
+		if pid == cmd.Process.Pid {
+			return exitStatus(syscall.WaitStatus(ws))
+		}
+	}
+}
+
+// prepare makes the namespaces look like a machine that has just booted.
+func prepare(writable []string) error {
+	// First of all cut the tie to the real machine's mounts.
+	if err := mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE); err != nil {
+		return err
+	}
+	// The control groups stay the machine's own: a new /sys would hide them.
+	keep := append([]string{"/sys/fs/cgroup"}, writable...)
+	var trees []int
+	for _, path := range keep {
+		tree, err := unix.OpenTree(unix.AT_FDCWD, path,
+			unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+		if err != nil {
+			return fmt.Errorf("open_tree %s: %w", path, err)
+		}
+		trees = append(trees, tree)
+	}
+	readOnly := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, &readOnly); err != nil {
+		return fmt.Errorf("mount_setattr /: %w", err)
+	}
+	// These show the new namespaces: processes, links, queues.
+	for _, m := range []struct{ fstype, target string }{
+		{"proc", "/proc"},
+		{"sysfs", "/sys"},
+		{"tmpfs", "/run"},
+		{"tmpfs", "/dev/shm"},
+		{"mqueue", "/dev/mqueue"},
+	} {
+		if _, err := os.Stat(m.target); err != nil {
+			continue // /dev/mqueue may be missing
+		}
+		if err := mount(m.fstype, m.target, m.fstype, unix.MS_NOSUID|unix.MS_NODEV); err != nil {
+			return err
+		}
+	}
+	for i, path := range keep {
+		err := unix.MoveMount(trees[i], "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
+		if err != nil {
+			return fmt.Errorf("move_mount %s: %w", path, err)
+		}
+	}
+	if err := mount("", "/", "", unix.MS_REC|unix.MS_SHARED); err != nil {
+		return err
+	}
+	// The caller's folder is one below the new mounts now, if it is in one of them.
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	if err := os.Chdir(dir); err != nil {
+		return err
+	}
+	return loopbackUp()
+}
+
+func mount(source, target, fstype string, flags uintptr) error {
+	if err := unix.Mount(source, target, fstype, flags, ""); err != nil {
+		return fmt.Errorf("mount %q on %q: %w", fstype, target, err)
+	}
+	return nil
+}
+
+// loopbackUp is "ip link set lo up".
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,290 @@
+//go:build linux
+
+package tests
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"minidocker/final/tests/sandbox"
+)
+
+// scriptFiles are in the test binary, so that it can be sent to a machine alone.
+//
+//go:embed scripts exercises
+var scriptFiles embed.FS
+
+// Script is one behaviour, told from outside.
+type Script struct {
+	Name  string // NN-topic
+	Since int    // the step from which it holds
+	Title string // its first line: what it shows
+	Read  string // where the lesson says it: a file of the repository and an anchor
+	// Changes names, in an exercise's check, the script that its solution cannot pass.
+	Changes string
+	data    []byte
+}
+
+// ReadScripts returns the scripts in the order of their names.
+func ReadScripts() ([]Script, error) { return readScripts("scripts") }
+
+// ReadExercises returns the checks of the exercises: NN-M-topic is that of exercise M
+// in the lesson of step NN.
+func ReadExercises() ([]Script, error) { return readScripts("exercises") }
+
+func readScripts(dir string) ([]Script, error) {
+	entries, err := scriptFiles.ReadDir(dir) // sorted by name
+	if err != nil {
+		return nil, err
+	}
+	var all []Script
+	for _, e := range entries {
+		data, err := scriptFiles.ReadFile(dir + "/" + e.Name())
+		if err != nil {
+			return nil, err
+		}
+		s, err := parseScript(strings.TrimSuffix(e.Name(), ".txtar"), data)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// parseScript reads the head of a script, two comment lines (an exercise may have a third):
+//
+//	# what it shows (E01, E02)
+//	# read: step01-clone/README.md#exit-status
+//	# changes: 04-mounts
+func parseScript(name string, data []byte) (Script, error) {
+	s := Script{Name: name, data: data}
+	lines := strings.SplitN(string(data), "\n", 4)
+	var okTitle, okRead bool
+	s.Title, okTitle = strings.CutPrefix(lines[0], "# ")
+	if len(lines) > 1 {
+		s.Read, okRead = strings.CutPrefix(lines[1], "# read: ")
+	}
+	if len(lines) > 2 {
+		s.Changes, _ = strings.CutPrefix(lines[2], "# changes: ")
+	}
+	number, _, okNumber := strings.Cut(name, "-")
+	var err error
+	s.Since, err = strconv.Atoi(number)
+	if err != nil || !okNumber || !okTitle || !okRead {
+		return Script{}, fmt.Errorf("script %s: its name or head is not as parseScript says", name)
+	}
+	return s, nil
+}
+
+// Setup is what a script is run on.
+type Setup struct {
+	Program string // path of the minidocker under test
+	Step    int    // the step whose program it is
+	Rootfs  string // path of a busybox root file system, copied for each script
+	Escape  string // path of the program docs/labs/escape
+}
+
+// Result is what came of it. Log is what testscript printed.
+type Result struct {
+	Passed bool
+	Log    string
+}
+
+// Reason is the line of the log that says what went wrong.
+func (r Result) Reason() string {
+	for line := range strings.Lines(r.Log) {
+		if strings.HasPrefix(line, "FAIL: ") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return "no reason given"
+}
+
+// job is what the process that runs the script is told, in an environment variable.
+type job struct {
+	Setup
+	Name string
+	Data []byte
+	Work string // an empty folder for the script
+}
+
+const jobVar = "MINIDOCKER_TEST_JOB"
+
+// Run runs the script in a process and a sandbox of its own.
+func (s Script) Run(setup Setup) Result {
+	// The folder is removed out here, where no mount made in there can lead the
+	// removal to something that is not the script's.
+	work, err := os.MkdirTemp("", "minidocker-test-")
+	if err != nil {
+		return Result{Log: err.Error()}
+	}
+	defer os.RemoveAll(work)
+	arg, err := json.Marshal(job{Setup: setup, Name: s.Name, Data: s.data, Work: work})
+	if err != nil {
+		return Result{Log: err.Error()}
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), jobVar+"="+string(arg), "TMPDIR="+work)
+	runtime.LockOSThread() // Pdeathsig is about the thread
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	if err != nil && !errors.As(err, new(*exec.ExitError)) {
+		out = append(out, err.Error()...)
+	}
+	return Result{Passed: err == nil, Log: string(out)}
+}
+
+// RunIfScript runs a script and exits, if that is what this process was started for.
+func RunIfScript() {
+	arg, ok := os.LookupEnv(jobVar)
+	if !ok {
+		return
+	}
+	var j job
+	if err := json.Unmarshal([]byte(arg), &j); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	os.Exit(sandbox.Run(func() int {
+		if err := os.Unsetenv(jobVar); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		return j.run()
+	}, j.Work))
+}
+
+// run runs the script in this process. It returns the exit status.
+func (j job) run() int {
+	file := filepath.Join(j.Work, j.Name+".txtar")
+	if err := os.WriteFile(file, j.Data, 0o644); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	before, err := takeTrace()
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	// testscript waits for all who hold a command's output open. The end of this
+	// process is the end of the sandbox, and so of them too.
+	time.AfterFunc(scale(40*time.Second), func() {
+		fmt.Println("FAIL: the script does not end")
+		os.Exit(1)
+	})
+	t := &scriptT{}
+	done := make(chan struct{})
+	go func() { // FailNow ends the goroutine that calls it
+		defer close(done)
+		testscript.RunT(t, testscript.Params{
+			Files:               []string{file},
+			Setup:               j.setup,
+			Cmds:                commands,
+			Condition:           j.condition,
+			WorkdirRoot:         j.Work,
+			RequireExplicitExec: true,
+			RequireUniqueNames:  true,
+			Deadline:            time.Now().Add(scale(30 * time.Second)),
+		})
+	}()
+	<-done
+	if !t.failed {
+		if left := before.left(); left != "" {
+			fmt.Fprintf(&t.log, "FAIL: something is left behind:\n%s", left)
+			t.failed = true
+		}
+	}
+	fmt.Print(t.log.String())
+	if t.failed {
+		return 1
+	}
+	return 0
+}
+
+// scale stretches a time limit on slow machines: MINIDOCKER_TIME_SCALE=10 in the VM.
+func scale(d time.Duration) time.Duration {
+	if n, err := strconv.Atoi(os.Getenv("MINIDOCKER_TIME_SCALE")); err == nil && n > 0 {
+		return d * time.Duration(n)
+	}
+	return d
+}
+
+// setup prepares the script's environment: "minidocker" and "run" on the PATH, and from
+// step 04 on ROOTFS.
+//
+// "run ARGS" is "minidocker run ARGS" with whatever a step needs to have a root with
+// busybox in it, so that the scripts of the early steps hold in the later ones.
+func (j job) setup(env *testscript.Env) error {
+	bin := filepath.Join(env.WorkDir, ".bin")
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		return err
+	}
+	if err := os.Symlink(j.Program, filepath.Join(bin, "minidocker")); err != nil {
+		return err
+	}
+	run := "#!/bin/sh\nexec minidocker run ${ROOTFS:+--rootfs=\"$ROOTFS\"} \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(bin, "run"), []byte(run), 0o755); err != nil {
+		return err
+	}
+	// A small system may lack ps or vi: then it is busybox's.
+	env.Setenv("PATH", strings.Join([]string{bin, os.Getenv("PATH"),
+		filepath.Join(j.Rootfs, "bin"), filepath.Join(j.Rootfs, "usr/bin")}, ":"))
+	env.Setenv("ESCAPE", j.Escape)
+	env.Setenv("STEP", twoDigits(j.Step))
+	env.Setenv("TERM", "xterm")
+	// So that what bash's line editor prints can be matched.
+	inputrc := filepath.Join(env.WorkDir, ".inputrc")
+	if err := os.WriteFile(inputrc, []byte("set enable-bracketed-paste off\n"), 0o644); err != nil {
+		return err
+	}
+	env.Setenv("INPUTRC", inputrc)
+	if j.Step >= 4 {
+		rootfs := filepath.Join(env.WorkDir, ".rootfs")
+		if out, err := exec.Command("cp", "-a", j.Rootfs, rootfs).CombinedOutput(); err != nil {
+			return fmt.Errorf("copy %s: %w\n%s", j.Rootfs, err, out)
+		}
+		env.Setenv("ROOTFS", rootfs)
+	}
+	s := newSessions()
+	env.Values[sessionsKey{}] = s
+	env.Defer(s.end)
+	return nil
+}
+
+// condition knows [since:NN]: the program under test is step NN's or a later one's.
+func (j job) condition(cond string) (bool, error) {
+	if n, ok := strings.CutPrefix(cond, "since:"); ok {
+		step, err := strconv.Atoi(n)
+		return j.Step >= step, err
+	}
+	return false, fmt.Errorf("unknown condition %q", cond)
+}
+
+// scriptT is a testscript.T without a testing.T.
+type scriptT struct {
+	log    bytes.Buffer
+	failed bool
+}
+
+func (t *scriptT) Skip(args ...any)                     { t.Log("skipped"); t.Fatal(args...) }
+func (t *scriptT) Fatal(args ...any)                    { t.Log(args...); t.FailNow() }
+func (t *scriptT) Parallel()                            {}
+func (t *scriptT) Log(args ...any)                      { fmt.Fprintln(&t.log, args...) }
+func (t *scriptT) FailNow()                             { t.failed = true; runtime.Goexit() }
+func (t *scriptT) Run(_ string, f func(t testscript.T)) { f(t) }
+func (t *scriptT) Verbose() bool                        { return false }
