@@ -12,7 +12,8 @@ STEPDIR = $(wildcard step$(NN)-*)
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 
 GOLANGCI_LINT_VERSION := v2.15.0
-WEAVE := $(GO) run ./docs/weave
+# Compiled as whoever you are; what it runs as root does not touch your build cache.
+WEAVE := build/bin/weave
 
 export CGO_ENABLED := 0
 
@@ -36,12 +37,16 @@ build/rootfs/%: final/rootfs/build final/rootfs/pins
 	final/rootfs/build $* $@
 	@touch $@
 
+.PHONY: weave
+weave:
+	@$(GO) build -o $(WEAVE) ./docs/weave
+
 CMD ?= sh
 demo: build rootfs ## a container on the busybox root file system: a shell, or CMD='ls -l /'
 	@$(if $(filter sh,$(CMD)),echo 'This is a shell in a container. Try: ps; hostname; ls /; mount. It ends with: exit')
 	@$(AS_ROOT) build/bin/$(LAST)/minidocker run --hostname demo --rootfs build/rootfs/$(ARCH) $(CMD)
 
-shell: need-step rootfs ## STEP=03: a root shell in which the commands of that lesson work as written
+shell: need-step rootfs weave ## STEP=03: a root shell in which the commands of that lesson work as written
 	@$(AS_ROOT) $(WEAVE) shell $(STEP)
 
 # The tests see the machine from outside, as root. They are compiled as whoever you are.
@@ -57,22 +62,22 @@ check: need-step build rootfs ## STEP=03 BIN=path [EX=2]: the tests of a step, o
 mutants: rootfs ## take isolation out line by line and see that a test notices (some minutes)
 	MINIDOCKER_MUTANTS=1 $(GO) test -count=1 -timeout 30m $(if $(AS_ROOT),-exec '$(AS_ROOT)') -run TestMutants ./final/tests
 
-diff: need-step ## STEP=03: what is new since step 02
+diff: need-step weave ## STEP=03: what is new since step 02
 	@$(WEAVE) diff $(STEP)
 
-diff-mine: need-step ## STEP=03 DIR=path: your own folder beside step 03
+diff-mine: need-step weave ## STEP=03 DIR=path: your own folder beside step 03
 	@test -d "$(DIR)" || { echo "say which folder, as in: make diff-mine STEP=$(NN) DIR=~/mine" >&2; exit 2; }
 	@$(WEAVE) diff $(STEP) $(DIR)
 
 FROM ?=
-forward: ## FROM=02 [BASE=commit]: carry a change in step 02 to all later steps
+forward: weave ## FROM=02 [BASE=commit]: carry a change in step 02 to all later steps
 	@test -n "$(FROM)" || { echo "say from which step, as in: make forward FROM=02" >&2; exit 2; }
 	@$(WEAVE) forward $(if $(BASE),-base $(BASE)) $(FROM)
 
-docs: ## write the code and the diffs into the lessons
+docs: weave ## write the code and the diffs into the lessons
 	$(WEAVE) fill
 
-docs-check: rootfs ## see that the lessons are true: every excerpt, every link, every command
+docs-check: rootfs weave ## see that the lessons are true: every excerpt, every link, every command
 	$(WEAVE) check
 	$(AS_ROOT) $(WEAVE) run
 
