@@ -65,7 +65,7 @@ func TestMutants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	setup := Setup{Rootfs: Rootfs(t, top), Escape: Build(t, filepath.Join(top, "docs", "labs", "escape"))}
+	setup := Setup{Rootfs: Rootfs(t, top), Escape: Lab(t, top, "escape")}
 	dirs, err := filepath.Glob(filepath.Join(top, "step*"))
 	if err != nil {
 		t.Fatal(err)

@@ -29,8 +29,7 @@ func TestSolutions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	escape := Build(t, filepath.Join(top, "docs", "labs", "escape"))
-	setup := Setup{Rootfs: Rootfs(t, top), Escape: escape}
+	setup := Setup{Rootfs: Rootfs(t, top), Escape: Lab(t, top, "escape")}
 	for _, e := range exercises {
 		t.Run(e.Name, func(t *testing.T) {
 			t.Parallel()

@@ -46,7 +46,7 @@ func RunStep(t *testing.T) {
 		Program: Build(t, dir),
 		Step:    step,
 		Rootfs:  Rootfs(t, top),
-		Escape:  Build(t, filepath.Join(top, "docs", "labs", "escape")),
+		Escape:  Lab(t, top, "escape"),
 	}
 	for _, s := range Scripts(t) {
 		if s.Since > step {
@@ -109,6 +109,17 @@ func Build(t testing.TB, dir string) string {
 	}
 	program := filepath.Join(t.TempDir(), name, "minidocker")
 	build(t, dir, program)
+	return program
+}
+
+// Lab returns the path of the program docs/labs/name, in the same way as Build.
+func Lab(t testing.TB, top, name string) string {
+	t.Helper()
+	if built := os.Getenv("MINIDOCKER_BIN"); built != "" {
+		return filepath.Join(built, name)
+	}
+	program := filepath.Join(t.TempDir(), name)
+	build(t, filepath.Join(top, "docs", "labs", name), program)
 	return program
 }
 
