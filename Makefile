@@ -9,7 +9,7 @@ LAST := $(lastword $(STEPS))
 NN = $(shell printf %02d $$((10#$(patsubst step%,%,$(firstword $(subst -, ,$(STEP)))))))
 STEPDIR = $(wildcard step$(NN)-*)
 # Namespaces and mounts need root: where we are not, ask sudo, and keep the environment.
-AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
 
 GOLANGCI_LINT_VERSION := v2.15.0
 # Compiled as whoever you are; what it runs as root does not touch your build cache.
