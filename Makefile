@@ -9,7 +9,9 @@ LAST := $(lastword $(STEPS))
 NN = $(shell printf %02d $$((10#$(patsubst step%,%,$(firstword $(subst -, ,$(STEP)))))))
 STEPDIR = $(wildcard step$(NN)-*)
 # Namespaces and mounts need root: where we are not, ask sudo, and keep the environment.
-AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
+# What root compiles then goes into a cache of its own, and not into yours.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)" \
+	"GOCACHE=$(CURDIR)/build/gocache" "GOMODCACHE=$(shell $(GO) env GOMODCACHE)")
 
 GOLANGCI_LINT_VERSION := v2.15.0
 # Compiled as whoever you are; what it runs as root does not touch your build cache.
