@@ -106,6 +106,11 @@ func forwardSignals(init *os.Process) {
 			stopSelf()
 			s = unix.SIGCONT
 		}
+		if s == unix.SIGINT || s == unix.SIGQUIT {
+			// Keys, where the terminal is ours: to the whole group, as a terminal does it.
+			_ = unix.Kill(-init.Pid, s.(syscall.Signal))
+			continue
+		}
 		_ = init.Signal(s) // an error means that it is gone: wait says so
 	}
 }

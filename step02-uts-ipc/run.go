@@ -80,7 +80,7 @@ func startInit(cfg config, term *terminal) (*exec.Cmd, *os.File, error) {
 	term.give(cmd.SysProcAttr)
 	if err := cmd.Start(); err != nil {
 		w.Close()
-		return nil, nil, fmt.Errorf("clone: %w", err)
+		return nil, nil, fmt.Errorf("clone (new namespaces take root): %w", err)
 	}
 	logrus.Debugf("parent: process %d started init as process %d", os.Getpid(), cmd.Process.Pid)
 	return cmd, w, nil

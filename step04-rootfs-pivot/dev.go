@@ -10,7 +10,7 @@ import (
 )
 
 // standardMounts are what programs expect in any Linux system, in the order of
-// mounting. /proc is not here: step 03 mounts it.
+// mounting. /proc is not here: step 03 has mounted it.
 var standardMounts = []struct {
 	fstype, target string
 	flags          uintptr
@@ -48,7 +48,7 @@ var deviceLinks = []struct{ name, target string }{
 	{"ptmx", "pts/ptmx"},
 }
 
-// makeDevices fills the new, empty /dev.
+// makeDevices makes the devices in the new, empty /dev.
 func makeDevices() error {
 	for _, d := range devices {
 		path := "/dev/" + d.name
@@ -57,6 +57,10 @@ func makeDevices() error {
 			return fmt.Errorf("mknod %q c %d %d: %w", path, d.major, d.minor, err)
 		}
 	}
+	return nil
+}
+
+func makeDeviceLinks() error {
 	for _, l := range deviceLinks {
 		if err := os.Symlink(l.target, "/dev/"+l.name); err != nil {
 			return err

@@ -42,6 +42,9 @@ func containerInit() error {
 	if err := makeMountsPrivate(); err != nil {
 		return err
 	}
+	if err := mountProc(); err != nil {
+		return err
+	}
 	trees, err := openVolumes(cfg.Volumes)
 	if err != nil {
 		return err
@@ -50,9 +53,6 @@ func containerInit() error {
 		if err := enterRootfs(cfg); err != nil {
 			return err
 		}
-	}
-	if err := mountProc(); err != nil {
-		return err
 	}
 	if err := attachVolumes(cfg.Volumes, trees); err != nil {
 		return err

@@ -16,17 +16,21 @@ import (
 
 // rootfsOptions reads --rootfs, --chroot and -v into cfg.
 func rootfsOptions(c *cli.Context, cfg *config) error {
-	if !c.IsSet("rootfs") {
+	var err error
+	if c.IsSet("rootfs") {
+		if cfg.Rootfs, err = rootfsPath(c.String("rootfs")); err != nil {
+			return err
+		}
+	}
+	if cfg.Rootfs == "" {
 		if c.Bool("chroot") || c.IsSet("volume") {
 			return errors.New("--chroot and -v need --rootfs")
 		}
 		return nil
 	}
-	var err error
-	if cfg.Rootfs, err = rootfsPath(c.String("rootfs")); err != nil {
-		return err
-	}
 	cfg.Chroot = c.Bool("chroot")
+	// The new /proc of step 03 comes along, as the first volume.
+	cfg.Volumes = []volume{{Source: "/proc", Target: "/proc"}}
 	for _, spec := range c.StringSlice("volume") {
 		v, err := parseVolume(spec)
 		if err != nil {
@@ -49,8 +53,14 @@ func rootfsOptions(c *cli.Context, cfg *config) error {
 
 // rootfsPath checks the folder given as --rootfs and returns its absolute path.
 func rootfsPath(dir string) (string, error) {
-	path, err := filepath.EvalSymlinks(dir)
+	if dir == "" {
+		return "", errors.New("--rootfs is empty: is $ROOTFS set?")
+	}
+	path, err := filepath.Abs(dir)
 	if err != nil {
+		return "", fmt.Errorf("--rootfs: %w", err)
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return "", fmt.Errorf("--rootfs: %w", err)
 	}
 	if info, err := os.Stat(path); err != nil || !info.IsDir() {
@@ -59,7 +69,7 @@ func rootfsPath(dir string) (string, error) {
 	if path == "/" {
 		return "", errors.New("--rootfs / is the host's own root: leave it out, or give a folder")
 	}
-	return filepath.Abs(path)
+	return path, nil
 }
 
 // enterRootfs makes cfg.Rootfs the root and gives it what programs expect to find there.
@@ -82,10 +92,10 @@ func enterRootfs(cfg config) error {
 			return err
 		}
 	}
-	if err := makeMountPoint("/proc", true); err != nil { // for step 03's mount
+	if err := makeDevices(); err != nil {
 		return err
 	}
-	if err := makeDevices(); err != nil {
+	if err := makeDeviceLinks(); err != nil {
 		return err
 	}
 	unix.Umask(0o022)

@@ -60,6 +60,9 @@ func (r *repo) check(out io.Writer) (problemList, error) {
 			return nil, err
 		}
 	}
+	if err := r.checkReads(&problems); err != nil {
+		return nil, err
+	}
 	return problems, r.checkExperiments(&problems)
 }
 

@@ -197,18 +197,23 @@ func TestFill_Experiments(t *testing.T) {
 	t.Parallel()
 	files := goodRepo()
 	files["docs/articles.md"] = "# Articles\n\n<!-- weave: experiments -->\n<!-- weave: end -->\n"
-	files["docs/weave/experiments.tsv"] += "E02\tIt a|b\t001, 004\t07, final\n"
+	files["docs/weave/experiments.tsv"] += "E02\tIt a|b\t001, 004\t07, final\n" +
+		"E03\tIt is told\t002\t02 (told)\n" // which needs no test
+	const two = "step02-two/README.md"
+	files[two] = strings.Replace(files[two], "<!-- E01 -->", "<!-- E01 E03 -->", 1)
 	root := files.write(t)
 	mustWeave(t, root, "fill")
 	want := "| E01 | It greets | 000 | [01, By hand](../step01-one/README.md#by-hand), " +
 		"[02, By hand](../step02-two/README.md#by-hand) | [01-a](../final/tests/x/01-a.txtar) |\n" +
-		"| E02 | It a\\|b | 001, 004 | – | – |\n"
+		"| E02 | It a\\|b | 001, 004 | – | – |\n" +
+		"| E03 | It is told | 002 | [02 (told), By hand](../step02-two/README.md#by-hand) | – |\n"
 	if got := read(t, root, "docs/articles.md"); !strings.Contains(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	mustWeave(t, root, "check")
 
 	// The engine is there once it has a guide.
+	put(t, root, "docs/final.md", "# The engine\n")
 	put(t, root, "final/README.md", "# The engine\n")
 	wantFailure(t, root, "check", "experiments.tsv:3: E02 stands nowhere in final/README.md or docs/final.md",
 		"experiments.tsv:3: no test shows E02")

@@ -6,7 +6,7 @@
 // It does not write prose, fetch what a link leads to, or commit anything.
 //
 //	weave fill                        write the generated blocks of all Markdown files
-//	weave check [-v]                  fail if a lesson is not true
+//	weave check [-v]                  fail if a lesson, or what a test says of it, is not true
 //	weave run [-update] [STEP...]     run the console blocks
 //	weave shell [-user] STEP          a shell, root's or not, in which they work as well
 //	weave diff STEP [DIR]             what a step changes; with DIR: what a learner's does

@@ -33,6 +33,33 @@ func (r *repo) checkLinks(p *page, problems *problemList) error {
 	return nil
 }
 
+// checkReads finds tests that name, for whom they fail, a part of a lesson that is not
+// there: the line "# read: FILE#ANCHOR", from the repository's root.
+func (r *repo) checkReads(problems *problemList) error {
+	root := &page{file: "README.md"}
+	for _, file := range r.files {
+		if !strings.HasPrefix(file, "final/tests/") || path.Ext(file) != ".txtar" {
+			continue
+		}
+		src, err := r.source(file)
+		if err != nil {
+			return err
+		}
+		for i, line := range src.lines {
+			dest, ok := strings.CutPrefix(line, "# read: ")
+			if !ok {
+				continue
+			}
+			if wrong, err := r.checkLink(root, dest); err != nil {
+				return err
+			} else if wrong != "" {
+				problems.add(file, i+1, "dead link %s: %s", dest, wrong)
+			}
+		}
+	}
+	return nil
+}
+
 // checkLink says what is wrong with a link; nothing if it is good.
 func (r *repo) checkLink(p *page, dest string) (string, error) {
 	u, err := url.Parse(dest)

@@ -79,3 +79,15 @@ func TestSlug(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
+
+func TestCheck_TestsThatNameALesson(t *testing.T) {
+	t.Parallel()
+	root := files{"go.mod": "module tiny\n", "docs/a.md": "# A\n\n## Under\n"}.write(t)
+	script := "final/tests/scripts/01-x.txtar"
+	put(t, root, script, "# it works\n# read: docs/a.md#under\n")
+	if out, status := weaveIn(t, root, "check"); status != 0 {
+		t.Errorf("got exit status %d, want 0\n%s", status, out)
+	}
+	put(t, root, script, "# it works\n# read: docs/a.md#over\n")
+	wantFailure(t, root, "check", script+":2: dead link docs/a.md#over: there is no such heading")
+}

@@ -56,13 +56,22 @@ func caller() (uid, gid int) {
 
 // interactive runs the shell until the user leaves it.
 func (s *scratch) interactive(c *call, asUser bool) error {
-	cmd := exec.Command("bash", "--noprofile", "--norc", "-i")
+	// In a file and not in the environment: a shell in a container has a prompt of its own.
+	rc := s.path("bashrc")
+	prompt := s.step.short() + "# "
+	if asUser {
+		prompt = s.step.short() + "$ "
+	}
+	if err := os.WriteFile(rc, []byte("PS1='"+prompt+"'\n"), 0o644); err != nil {
+		return err
+	}
+	cmd := exec.Command("bash", "--noprofile", "--rcfile", rc, "-i")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, c.stdout, c.stderr
 	cmd.Dir = s.path("work")
-	cmd.Env = set(s.settings(os.Environ()), "HISTFILE=", "PS1="+s.step.short()+"# ")
+	cmd.Env = set(s.settings(os.Environ()), "HISTFILE=")
 	if asUser {
 		cmd.Dir = s.path("home")
-		cmd.Env = set(s.userSettings(cmd.Env), "PS1="+s.step.short()+"$ ")
+		cmd.Env = s.userSettings(cmd.Env)
 		if os.Geteuid() == 0 {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.credential()}
 		}
