@@ -18,13 +18,14 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"minidocker/final/tests/sandbox"
 )
 
 // scriptFiles are in the test binary, so that it can be sent to a machine alone.
 //
-//go:embed scripts exercises
+//go:embed scripts exercises interop
 var scriptFiles embed.FS
 
 // Script is one behaviour, told from outside.
@@ -96,6 +97,8 @@ type Setup struct {
 	Step    int    // the step whose program it is
 	Rootfs  string // path of a busybox root file system, copied for each script
 	Escape  string // path of the program docs/labs/escape
+	Lookup  string // path of the program docs/labs/lookup
+	Peer    string // path of the program docs/labs/peer
 }
 
 // Result is what came of it. Log is what testscript printed.
@@ -133,6 +136,9 @@ func (s Script) Run(setup Setup) Result {
 		return Result{Log: err.Error()}
 	}
 	defer os.RemoveAll(work)
+	if err := os.Chmod(work, 0o755); err != nil { // ordinary users have scripts, too
+		return Result{Log: err.Error()}
+	}
 	arg, err := json.Marshal(job{Setup: setup, Name: s.Name, Data: s.data, Work: work})
 	if err != nil {
 		return Result{Log: err.Error()}
@@ -203,6 +209,14 @@ func (j job) run() int {
 		})
 	}()
 	<-done
+	if !t.failed && j.Step >= 6 {
+		// What a killed minidocker leaves, the next one removes.
+		cmd := exec.Command(j.Program, "run", "--rootfs", j.Rootfs, "true")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			fmt.Fprintf(&t.log, "FAIL: the next start: %v\n%s", err, out)
+			t.failed = true
+		}
+	}
 	if !t.failed {
 		if left := before.left(); left != "" {
 			fmt.Fprintf(&t.log, "FAIL: something is left behind:\n%s", left)
@@ -224,29 +238,63 @@ func scale(d time.Duration) time.Duration {
 	return d
 }
 
-// setup prepares the script's environment: "minidocker" and "run" on the PATH, and from
-// step 04 on ROOTFS.
+// wrappers are small programs on the scripts' PATH:
 //
-// "run ARGS" is "minidocker run ARGS" with whatever a step needs to have a root with
-// busybox in it, so that the scripts of the early steps hold in the later ones.
+//	run ARG…   minidocker run ARG…, with whatever a step needs to have a root with
+//	           busybox in it, so that the scripts of the early steps hold in the later ones
+//	user CMD…  CMD as an ordinary user, 1000, with a home in $WORK
+//	lan up     a neighbour on a network 192.0.2.0/24, whose address is 192.0.2.2; the
+//	           sandbox's own is 192.0.2.1 there. For routes it knows no more than that
+//	lan CMD…   CMD at the neighbour's
+//	lan down   and no neighbour any more
+var wrappers = map[string]string{
+	"run": `exec minidocker run ${ROOTFS:+--rootfs="$ROOTFS"} "$@"`,
+	"user": `mkdir -p "$WORK/home" && chown 1000:1000 "$WORK/home"
+HOME=$WORK/home exec setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all "$@"`,
+	"lan": `case $1 in
+up) ip netns add lan && ip link add lan0 type veth peer name eth0 netns lan &&
+	ip addr add 192.0.2.1/24 dev lan0 && ip link set lan0 up &&
+	ip -n lan addr add 192.0.2.2/24 dev eth0 &&
+	ip -n lan link set eth0 up && ip -n lan link set lo up ;;
+down) ip link del lan0 && ip netns del lan && umount /run/netns && rmdir /run/netns ;;
+*) exec nsenter --net=/run/netns/lan "$@" ;;
+esac`,
+}
+
+// setup prepares the script's environment: "minidocker" and the wrappers on the PATH,
+// and from step 04 on ROOTFS.
 func (j job) setup(env *testscript.Env) error {
 	bin := filepath.Join(env.WorkDir, ".bin")
 	if err := os.Mkdir(bin, 0o755); err != nil {
 		return err
 	}
-	if err := os.Symlink(j.Program, filepath.Join(bin, "minidocker")); err != nil {
-		return err
+	// Copies: an ordinary user may not get to where the programs are.
+	for name, path := range map[string]string{"minidocker": j.Program, "peer": j.Peer} {
+		program, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(bin, name), program, 0o755); err != nil {
+			return err
+		}
 	}
-	run := "#!/bin/sh\nexec minidocker run ${ROOTFS:+--rootfs=\"$ROOTFS\"} \"$@\"\n"
-	if err := os.WriteFile(filepath.Join(bin, "run"), []byte(run), 0o755); err != nil {
-		return err
+	for name, content := range wrappers {
+		path := filepath.Join(bin, name)
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+content), 0o755); err != nil {
+			return err
+		}
 	}
+	env.Setenv("PEER", filepath.Join(bin, "peer"))
 	// A small system may lack ps or vi: then it is busybox's.
 	env.Setenv("PATH", strings.Join([]string{bin, os.Getenv("PATH"),
 		filepath.Join(j.Rootfs, "bin"), filepath.Join(j.Rootfs, "usr/bin")}, ":"))
 	env.Setenv("ESCAPE", j.Escape)
+	env.Setenv("LOOKUP", j.Lookup)
 	env.Setenv("STEP", twoDigits(j.Step))
 	env.Setenv("TERM", "xterm")
+	for _, name := range []string{"MINIDOCKER_RUNS", "MINIDOCKER_TIME_SCALE"} {
+		env.Setenv(name, os.Getenv(name))
+	}
 	// So that what bash's line editor prints can be matched.
 	inputrc := filepath.Join(env.WorkDir, ".inputrc")
 	if err := os.WriteFile(inputrc, []byte("set enable-bracketed-paste off\n"), 0o644); err != nil {
@@ -266,13 +314,28 @@ func (j job) setup(env *testscript.Env) error {
 	return nil
 }
 
-// condition knows [since:NN]: the program under test is step NN's or a later one's.
+// condition knows [since:NN]: the program under test is step NN's or a later one's; and
+// [cgroup:v1] and [cgroup:v2]: the controllers are in hierarchies of v1, in that of v2; and
+// [user-xattr]: the store can keep attributes user.…, as a tmpfs can since Linux 6.6.
 func (j job) condition(cond string) (bool, error) {
+	if version, ok := strings.CutPrefix(cond, "cgroup:"); ok {
+		return cgroupV2() == (version == "v2"), nil
+	}
+	if cond == "user-xattr" {
+		err := unix.Setxattr("/var/lib", "user.minidocker", []byte("x"), 0)
+		return err == nil, nil
+	}
 	if n, ok := strings.CutPrefix(cond, "since:"); ok {
 		step, err := strconv.Atoi(n)
 		return j.Step >= step, err
 	}
 	return false, fmt.Errorf("unknown condition %q", cond)
+}
+
+// cgroupV2 reports whether the controllers are in the hierarchy of version 2.
+func cgroupV2() bool {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil
 }
 
 // scriptT is a testscript.T without a testing.T.

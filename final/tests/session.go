@@ -35,7 +35,9 @@ type session struct {
 type sessionsKey struct{}
 
 // sessionEnv are the variables of the script that a session gets.
-var sessionEnv = []string{"PATH", "HOME", "TERM", "INPUTRC", "WORK", "ROOTFS", "TMPDIR", "STEP"}
+var sessionEnv = []string{
+	"PATH", "HOME", "TERM", "INPUTRC", "WORK", "ROOTFS", "TMPDIR", "STEP", "MINIDOCKER_TIME_SCALE",
+}
 
 // pause is how long to wait between two looks at something that is about to happen.
 const pause = 10 * time.Millisecond

@@ -47,13 +47,17 @@ func RunStep(t *testing.T) {
 		Step:    step,
 		Rootfs:  Rootfs(t, top),
 		Escape:  Lab(t, top, "escape"),
+		Lookup:  Lab(t, top, "lookup"),
+		Peer:    Lab(t, top, "peer"),
 	}
 	for _, s := range Scripts(t) {
 		if s.Since > step {
 			continue
 		}
 		t.Run(s.Name, func(t *testing.T) {
-			t.Parallel()
+			if s.Name != "06-cpu" { // it measures: not while the others run
+				t.Parallel()
+			}
 			r := s.Run(setup)
 			if !r.Passed {
 				t.Errorf("%s\n%s", s.Title, r.Log)

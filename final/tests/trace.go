@@ -34,9 +34,9 @@ func takeTrace() (trace, error) {
 }
 
 // left returns what is there now and was not before, and the other way round, a line
-// each; empty if nothing. What is about to go gets two seconds.
+// each; empty if nothing. What is about to go gets ten seconds: a network namespace goes late.
 func (before trace) left() string {
-	for limit := time.Now().Add(scale(2 * time.Second)); ; time.Sleep(20 * time.Millisecond) {
+	for limit := time.Now().Add(scale(10 * time.Second)); ; time.Sleep(20 * time.Millisecond) {
 		now, err := takeTrace()
 		if err != nil {
 			return err.Error() + "\n"
@@ -74,14 +74,13 @@ func links() ([]string, error) {
 	return append(prefix("link ", network), prefix("netns ", names)...), errors.Join(err, err2)
 }
 
-// cgroups are those of minidocker alone: others come and go on a running machine.
 func cgroups() ([]string, error) {
 	var all []string
 	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if err == nil && d.IsDir() && strings.Contains(path, "minidocker") {
+		if err == nil && d.IsDir() {
 			all = append(all, "cgroup "+path)
 		}
 		return err
@@ -89,7 +88,8 @@ func cgroups() ([]string, error) {
 	return all, err
 }
 
-// firewall asks those of the tools that the machine has.
+// firewall asks those of the tools that the machine has. A table with nothing but the
+// kernel's own chains, accepting all, is what iptables leaves after any use.
 func firewall() ([]string, error) {
 	var all []string
 	for _, tool := range [][]string{{"nft", "list", "ruleset"}, {"iptables-legacy-save"}} {
@@ -100,9 +100,21 @@ func firewall() ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", tool[0], err)
 		}
+		table, chain := "", ""
 		for line := range strings.Lines(string(out)) {
-			if !strings.HasPrefix(line, "#") {
-				all = append(all, "firewall "+strings.TrimSpace(line))
+			line = strings.TrimSpace(line)
+			switch first, _, _ := strings.Cut(line, " "); {
+			case line == "" || line == "}" || line == "COMMIT" || first == "#":
+			case first == "table" || strings.HasPrefix(line, "*"):
+				table, chain = line, ""
+			case first == "chain":
+				chain = line
+				all = append(all, "firewall "+table+" "+chain)
+			case first == "type" && strings.HasSuffix(line, "policy accept;"):
+				all = all[:len(all)-1] // the chain is one of the kernel's
+			case strings.HasPrefix(line, ":") && strings.Contains(line, " ACCEPT "):
+			default:
+				all = append(all, "firewall "+table+" "+chain+" "+line)
 			}
 		}
 	}
@@ -146,8 +158,15 @@ func files() ([]string, error) {
 	var all []string
 	for _, root := range []string{"/run", "/var/lib/minidocker", "/dev/shm", "/dev/mqueue"} {
 		err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
-			if path == "/run/mount" { // of the mount command that a script used
+			switch path {
+			case "/run/mount": // of the mount command that a script used
 				return filepath.SkipDir
+			case "/var/lib/minidocker/layers", "/var/lib/minidocker/blobs": // images are there to stay
+				return filepath.SkipDir
+			case "/var/lib/minidocker", "/var/lib/minidocker/images.json",
+				"/var/lib/minidocker/containers", "/var/lib/minidocker/tmp",
+				"/var/lib/minidocker/networks", "/var/lib/minidocker/sandboxes":
+				return ignoreNotExist(err)
 			}
 			all = append(all, "file "+path)
 			return ignoreNotExist(err)

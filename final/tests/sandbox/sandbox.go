@@ -4,7 +4,8 @@
 // mount, pid, UTS, IPC and network namespaces in which all mounts are shared, as
 // systemd leaves them on any of today's distributions. What goes wrong in it, a
 // /proc mounted over, a host name changed, a process left running, goes away with it;
-// the machine's files can be read in it and not written.
+// the machine's files can be read in it and not written. It has control groups of its
+// own as well, in the hierarchies that the machine has.
 //
 // It is no prison: whoever is root in it can undo that. It is against mishaps.
 package sandbox
@@ -14,6 +15,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
+	"path/filepath"
 	"runtime"
 	"syscall"
 
@@ -27,10 +30,13 @@ import (
 //	inside  runs what the caller gave
 const stageVar = "MINIDOCKER_SANDBOX"
 
+// groupsVar tells the sandbox's init the name of its control groups.
+const groupsVar = "MINIDOCKER_SANDBOX_GROUPS"
+
 // Run runs f in a sandbox and returns f's result, which becomes an exit status.
 // The program starts itself again for it, with the same arguments: call Run early
 // in main or TestMain, before anything that should happen once. Only the folders
-// in writable (absolute paths) and what the kernel makes anew (/run, /dev/shm) can be
+// in writable (absolute paths) and what is made anew (/run, /var/lib, /dev/shm) can be
 // written to. Root only.
 func Run(f func() int, writable ...string) int {
 	switch os.Getenv(stageVar) {
@@ -56,13 +62,24 @@ func outer() int {
 		return fail(errors.New("making namespaces takes root: use make, or sudo"))
 	}
 	runtime.LockOSThread() // Pdeathsig is about the thread
+	name := fmt.Sprintf("minidocker-sandbox-%d", os.Getpid())
+	groups, err := makeGroups(name)
+	defer func() {
+		if err := removeGroups(groups); err != nil {
+			fail(err)
+		}
+	}()
+	if err != nil {
+		return fail(err)
+	}
 	cmd := again("init")
+	cmd.Env = append(cmd.Env, groupsVar+"="+name)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS |
 			unix.CLONE_NEWIPC | unix.CLONE_NEWNET,
 		Pdeathsig: unix.SIGKILL,
 	}
-	err := cmd.Run()
+	err = cmd.Run()
 	if cmd.ProcessState == nil {
 		return fail(err)
 	}
@@ -88,8 +105,16 @@ func exitStatus(ws syscall.WaitStatus) int {
 // pid1 is the sandbox's init: processes that lost their parent become its children,
 // and it must wait for them, or they stay as zombies.
 func pid1(writable []string) int {
+	runtime.LockOSThread() // the cgroup namespace is this thread's
 	if err := prepare(writable); err != nil {
 		return fail(err)
+	}
+	// Whoever was started with a signal ignored (nohup does that) hands it on, and no
+	// program in here would get it. What is caught is the default again after exec.
+	for sig := syscall.Signal(1); sig < 32; sig++ {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
 	}
 	cmd := again("inside")
 	// A signal to the whole process group, kill(0, …), crosses namespaces: let it end here.
@@ -118,10 +143,28 @@ func prepare(writable []string) error {
 	if err := mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE); err != nil {
 		return err
 	}
-	// The control groups stay the machine's own: a new /sys would hide them.
-	keep := append([]string{"/sys/fs/cgroup"}, writable...)
+	groups, err := hierarchies()
+	if err != nil {
+		return err
+	}
+	for i, h := range groups {
+		parent := h.mount
+		if !h.v2() {
+			if parent, err = h.currentGroup(); err != nil {
+				return err
+			}
+		}
+		groups[i].group = filepath.Join(parent, os.Getenv(groupsVar))
+	}
+	if err := enterGroups(groups); err != nil {
+		return err
+	}
+	links, err := groupLinks()
+	if err != nil {
+		return err
+	}
 	var trees []int
-	for _, path := range keep {
+	for _, path := range writable {
 		tree, err := unix.OpenTree(unix.AT_FDCWD, path,
 			unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 		if err != nil {
@@ -133,11 +176,16 @@ func prepare(writable []string) error {
 	if err := unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, &readOnly); err != nil {
 		return fmt.Errorf("mount_setattr /: %w", err)
 	}
+	// So that the mount table is one of a machine that has been booted once.
+	if err := unix.Unmount("/sys", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("umount /sys: %w", err)
+	}
 	// These show the new namespaces: processes, links, queues.
 	for _, m := range []struct{ fstype, target string }{
 		{"proc", "/proc"},
 		{"sysfs", "/sys"},
 		{"tmpfs", "/run"},
+		{"tmpfs", "/var/lib"}, // images and containers
 		{"tmpfs", "/dev/shm"},
 		{"mqueue", "/dev/mqueue"},
 	} {
@@ -148,11 +196,14 @@ func prepare(writable []string) error {
 			return err
 		}
 	}
-	for i, path := range keep {
+	for i, path := range writable {
 		err := unix.MoveMount(trees[i], "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
 		if err != nil {
 			return fmt.Errorf("move_mount %s: %w", path, err)
 		}
+	}
+	if err := mountGroups(groups, links); err != nil {
+		return err
 	}
 	if err := mount("", "/", "", unix.MS_REC|unix.MS_SHARED); err != nil {
 		return err
