@@ -1,0 +1,465 @@
+//go:build linux
+
+// Package cgroup makes a container's control groups, sets their limits, and ends what
+// is in them; see cgroups(7). It grew from step 06: a group is a folder of the same path
+// in every hierarchy that is mounted, version 1, version 2 or both.
+//
+// It does not put a process into a group from outside: moving one waits for a grace
+// period of the kernel's, some 10 ms. The process is born in it (version 2), or its only
+// thread steps in by itself (version 1): see Entrances.
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Hierarchy is a mount of control groups.
+type Hierarchy struct {
+	Mount       string   // mount point
+	Controllers []string // of version 1; empty for version 2
+	V2          bool
+}
+
+// Group is a container's control group.
+type Group struct {
+	Path        string // in every hierarchy; begins with a slash
+	hierarchies []Hierarchy
+	owned       bool // made by this process
+}
+
+// Parent is where the groups are that have no path given.
+const Parent = "/minirunc"
+
+// Hierarchies returns those that are mounted, version 2 first.
+func Hierarchies() ([]Hierarchy, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var all []Hierarchy
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(mounts)) {
+		before, after, ok := strings.Cut(line, " - ") // proc_pid_mountinfo(5)
+		if !ok {
+			continue
+		}
+		fields, kind := strings.Fields(before), strings.Fields(after)
+		if len(fields) < 5 || len(kind) < 3 || kind[0] != "cgroup" && kind[0] != "cgroup2" {
+			continue
+		}
+		h := Hierarchy{Mount: fields[4], V2: kind[0] == "cgroup2"}
+		for _, option := range strings.Split(kind[2], ",") {
+			if !h.V2 && (slices.Contains(controllersV1, option) || strings.HasPrefix(option, "name=")) {
+				h.Controllers = append(h.Controllers, option)
+			}
+		}
+		key := strings.Join(h.Controllers, ",")
+		if seen[key] { // the same hierarchy, mounted twice
+			continue
+		}
+		seen[key] = true
+		if h.V2 {
+			all = slices.Insert(all, 0, h)
+		} else {
+			all = append(all, h)
+		}
+	}
+	return all, nil
+}
+
+var controllersV1 = []string{
+	"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids",
+	"net_cls", "net_prio", "hugetlb", "perf_event", "rdma", "misc",
+}
+
+// Open returns the group of that path, which may not be there (yet).
+func Open(path string) (*Group, error) {
+	all, err := Hierarchies()
+	if err != nil {
+		return nil, err
+	}
+	return &Group{Path: filepath.Clean("/" + path), hierarchies: all}, nil
+}
+
+// Mounts are the hierarchies' mount points in which the group is; never nil.
+func (g *Group) Mounts() []string {
+	mounts := []string{}
+	for _, h := range g.hierarchies {
+		mounts = append(mounts, h.Mount)
+	}
+	return mounts
+}
+
+// Only leaves out all hierarchies but those.
+func (g *Group) Only(mounts []string) {
+	g.hierarchies = slices.DeleteFunc(g.hierarchies, func(h Hierarchy) bool {
+		return !slices.Contains(mounts, h.Mount)
+	})
+}
+
+// Unified says whether version 2 is all that is mounted.
+func (g *Group) Unified() bool {
+	return len(g.hierarchies) == 1 && g.hierarchies[0].V2
+}
+
+// dir is the group's folder in a hierarchy.
+func (g *Group) dir(h Hierarchy) string { return filepath.Join(h.Mount, g.Path) }
+
+// find returns the path of the group's file of that name, in whichever hierarchy has it,
+// or "".
+func (g *Group) find(file string) string {
+	for _, h := range g.hierarchies {
+		path := filepath.Join(g.dir(h), file)
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// controller returns the group's folder where that controller of version 1 is, or "".
+func (g *Group) controller(name string) string {
+	for _, h := range g.hierarchies {
+		if slices.Contains(h.Controllers, name) {
+			return g.dir(h)
+		}
+	}
+	return ""
+}
+
+// v2 returns the group's folder in the hierarchy of version 2, or "".
+func (g *Group) v2() string {
+	if len(g.hierarchies) > 0 && g.hierarchies[0].V2 {
+		return g.dir(g.hierarchies[0])
+	}
+	return ""
+}
+
+// Paths returns the group's folder by controller ("" for version 2).
+func (g *Group) Paths() map[string]string {
+	paths := map[string]string{}
+	for _, h := range g.hierarchies {
+		if h.V2 {
+			paths[""] = g.dir(h)
+		}
+		for _, c := range h.Controllers {
+			paths[c] = g.dir(h)
+		}
+	}
+	return paths
+}
+
+// Create makes the group's folders, and those above them, with the controllers handed
+// down in version 2 that the limits may need, and no other. It is no error if there are
+// some. Where all is read-only or forbidden and soft is true (rootless), the group is
+// left out.
+func (g *Group) Create(r *specs.LinuxResources, soft bool) error {
+	wanted := []string{"cpu", "cpuset", "io", "memory", "pids"}
+	if r != nil && len(r.HugepageLimits) > 0 {
+		wanted = append(wanted, "hugetlb")
+	}
+	if r != nil && len(r.Rdma) > 0 {
+		wanted = append(wanted, "rdma")
+	}
+	var kept []Hierarchy
+	for _, h := range g.hierarchies {
+		if err := g.create(h, wanted); err != nil {
+			if soft && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)) {
+				continue
+			}
+			return fmt.Errorf("make the control group: %w", err)
+		}
+		kept = append(kept, h)
+	}
+	g.hierarchies = kept
+	g.owned = true
+	return nil
+}
+
+func (g *Group) create(h Hierarchy, wanted []string) error {
+	dir := h.Mount
+	parts := strings.Split(strings.TrimPrefix(g.Path, "/"), "/")
+	for _, part := range parts {
+		parent := dir
+		dir = filepath.Join(dir, part)
+		err := os.Mkdir(dir, 0o755)
+		if errors.Is(err, fs.ErrNotExist) { // removed with the last group in it, a moment ago
+			err = os.MkdirAll(dir, 0o755)
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if h.V2 {
+			if err := handDown(parent, wanted); err != nil {
+				return err
+			}
+			continue
+		}
+		if slices.Contains(h.Controllers, "cpuset") {
+			if err := inheritCpuset(parent, dir); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// handDown gives the group's children the wanted controllers, if it has them itself. A
+// controller that cannot be given is not an error here: setting a limit of it will be.
+func handDown(dir string, wanted []string) error {
+	has, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	if len(has) < 2 { // a newline, or nothing
+		return nil
+	}
+	file := filepath.Join(dir, "cgroup.subtree_control")
+	given, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	for _, c := range strings.Fields(string(has)) {
+		if slices.Contains(wanted, c) && !slices.Contains(strings.Fields(string(given)), c) {
+			_ = os.WriteFile(file, []byte("+"+c), 0)
+		}
+	}
+	return nil
+}
+
+// inheritCpuset fills a new group's cpuset, which is born empty and lets no process in.
+func inheritCpuset(parent, dir string) error {
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		now, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			return err
+		}
+		if strings.TrimSpace(string(now)) != "" {
+			continue
+		}
+		above, err := os.ReadFile(filepath.Join(parent, file))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), above, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Entrances are descriptors through which a process comes into the group.
+type Entrances struct {
+	V2    *os.File   // the folder, for clone3's CLONE_INTO_CGROUP; nil if there is none
+	Tasks []*os.File // of version 1: a thread that writes "0" steps in
+}
+
+// Entrances opens them, close-on-exec. The caller closes them.
+func (g *Group) Entrances() (*Entrances, error) {
+	e := &Entrances{}
+	for _, h := range g.hierarchies {
+		var f *os.File
+		var err error
+		if h.V2 {
+			f, err = os.OpenFile(g.dir(h), unix.O_PATH|unix.O_DIRECTORY, 0)
+			e.V2 = f
+		} else {
+			f, err = os.OpenFile(filepath.Join(g.dir(h), "tasks"), os.O_WRONLY, 0)
+			e.Tasks = append(e.Tasks, f)
+		}
+		if err != nil {
+			e.Close()
+			return nil, fmt.Errorf("enter the control group: %w", err)
+		}
+	}
+	return e, nil
+}
+
+// Close closes the descriptors.
+func (e *Entrances) Close() {
+	if e.V2 != nil {
+		e.V2.Close()
+	}
+	for _, f := range e.Tasks {
+		f.Close()
+	}
+}
+
+// Pids returns the processes in the group and in the groups below it.
+func (g *Group) Pids() ([]int, error) {
+	if len(g.hierarchies) == 0 {
+		return nil, nil
+	}
+	// One hierarchy is as good as any; where there are limits, though, none is missing.
+	root := g.dir(g.hierarchies[len(g.hierarchies)-1])
+	var pids []int
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) ||
+			errors.Is(err, unix.EOPNOTSUPP) {
+			return nil
+		}
+		for _, field := range strings.Fields(string(data)) {
+			if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
+				pids = append(pids, pid)
+			}
+		}
+		return err
+	})
+	slices.Sort(pids)
+	return slices.Compact(pids), err
+}
+
+// Signal sends a signal to all processes of the group; those born meanwhile as well, if
+// it is SIGKILL.
+func (g *Group) Signal(sig unix.Signal) error {
+	if sig == unix.SIGKILL && g.v2() != "" && g.Unified() {
+		if err := os.WriteFile(filepath.Join(g.v2(), "cgroup.kill"), []byte("1"), 0); err == nil {
+			return nil // since Linux 5.14
+		}
+	}
+	for range 100 {
+		pids, err := g.Pids()
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		for _, pid := range pids {
+			if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
+				return fmt.Errorf("kill %d: %w", pid, err)
+			}
+		}
+		if sig != unix.SIGKILL {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
+// Remove removes the group, and the groups below it, when the last process has left; it
+// waits for that for ten seconds at most. It is no error if there is none. The folders
+// above it stay, for they may be somebody else's; but for this program's own, if it is
+// empty.
+func (g *Group) Remove() error {
+	limit := time.Now().Add(10 * time.Second)
+	wait := 100 * time.Microsecond
+	for _, h := range g.hierarchies {
+		for {
+			err := removeTree(g.dir(h))
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, unix.EBUSY) || time.Now().After(limit) {
+				return fmt.Errorf("remove the control group: %w", err)
+			}
+			time.Sleep(wait)
+			wait = min(2*wait, 10*time.Millisecond)
+		}
+		if filepath.Dir(g.Path) == Parent {
+			_ = unix.Rmdir(filepath.Join(h.Mount, Parent))
+		}
+	}
+	return nil
+}
+
+func removeTree(dir string) error {
+	err := unix.Rmdir(dir)
+	if err == nil || err == unix.ENOENT {
+		return nil
+	}
+	entries, readErr := os.ReadDir(dir)
+	if readErr != nil {
+		return ignoreNotExist(readErr)
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
+		return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
+	}
+	return nil
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Exists says whether the group is there, in any hierarchy.
+func (g *Group) Exists() bool {
+	return slices.ContainsFunc(g.hierarchies, func(h Hierarchy) bool {
+		_, err := os.Stat(g.dir(h))
+		return err == nil
+	})
+}
+
+// Freeze stops all processes of the group, or lets them go on, and waits until it is so.
+func (g *Group) Freeze(frozen bool) error {
+	file, value, status, done := g.find("cgroup.freeze"), "0", g.find("cgroup.events"), "frozen 0"
+	if frozen {
+		value, done = "1", "frozen 1"
+	}
+	if dir := g.controller("freezer"); dir != "" {
+		file, value = filepath.Join(dir, "freezer.state"), "THAWED"
+		if frozen {
+			value = "FROZEN"
+		}
+		status, done = file, value
+	}
+	if file == "" {
+		return errors.New("pause: this machine has no freezer (cgroup.freeze, freezer.state)")
+	}
+	for i := range 1000 {
+		// Version 1 may have to be told again: a process that forks slips through.
+		if i%50 == 0 {
+			if err := os.WriteFile(file, []byte(value), 0); err != nil {
+				return err
+			}
+		}
+		now, err := os.ReadFile(status)
+		if err != nil || strings.Contains(string(now), done) {
+			return err
+		}
+		time.Sleep(time.Duration(min(i+1, 10)) * time.Millisecond)
+	}
+	if frozen {
+		_ = g.Freeze(false) // half paused is worse than running
+	}
+	return fmt.Errorf("%s does not become %q", status, done)
+}
+
+// Frozen says whether the group is paused.
+func (g *Group) Frozen() bool {
+	if dir := g.controller("freezer"); dir != "" {
+		state, err := os.ReadFile(filepath.Join(dir, "freezer.state"))
+		return err == nil && strings.TrimSpace(string(state)) != "THAWED"
+	}
+	if dir := g.v2(); dir != "" {
+		state, err := os.ReadFile(filepath.Join(dir, "cgroup.freeze"))
+		return err == nil && strings.TrimSpace(string(state)) == "1"
+	}
+	return false
+}

@@ -1,0 +1,405 @@
+//go:build linux
+
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"minidocker/final/oci/filelimit"
+	"minidocker/final/oci/initproc"
+	"minidocker/final/oci/seccomp"
+	"minidocker/final/oci/spawn"
+)
+
+// ExecOptions are those of exec.
+type ExecOptions struct {
+	Process       *specs.Process
+	PidFile       string
+	ConsoleSocket string
+}
+
+// Process completes a process for exec: what it does not say is as in the container's own.
+func (r *Runtime) Process(id string, change func(*specs.Process) error) (*specs.Process, error) {
+	c, err := r.load(id, -1)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	spec, err := c.spec()
+	if err != nil {
+		return nil, err
+	}
+	p := spec.Process
+	if p == nil {
+		p = &specs.Process{Cwd: "/"}
+	}
+	return p, change(p)
+}
+
+// Exec starts one more process in a running container, and returns its number outside.
+//
+// There is no init in between: the child of the fork makes every call that is needed
+// itself, and executes the program. It is in the container from its first call on, and
+// what it has of the runtime are descriptors that exec closes.
+func (r *Runtime) Exec(id string, opts ExecOptions) (int, error) {
+	c, err := r.load(id, unix.LOCK_SH)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	if status := c.Status(); status != specs.StateRunning && status != specs.StateCreated {
+		return 0, fmt.Errorf("cannot exec in container %q: it is %s", id, status)
+	}
+	spec, err := c.spec()
+	if err != nil {
+		return 0, err
+	}
+	if err := validateProcess(opts.Process); err != nil {
+		return 0, err
+	}
+	filter, err := seccomp.Compile(spec.Linux.Seccomp)
+	if err != nil {
+		return 0, err
+	}
+	e := &execution{Container: c, opts: opts, spec: spec, filter: filter}
+	defer e.close()
+	pid, err := e.start()
+	if err != nil {
+		return 0, err
+	}
+	if opts.PidFile != "" {
+		if err := writePidFile(opts.PidFile, pid); err != nil {
+			return pid, err
+		}
+	}
+	return pid, nil
+}
+
+type execution struct {
+	*Container
+	opts   ExecOptions
+	spec   *specs.Spec
+	filter *seccomp.Program
+	files  []*os.File // to close
+}
+
+func (e *execution) close() {
+	for _, f := range e.files {
+		f.Close()
+	}
+}
+
+func (e *execution) start() (int, error) {
+	p := e.opts.Process
+	group, err := e.group()
+	if err != nil {
+		return 0, err
+	}
+	entrances, err := group.Entrances()
+	if err != nil {
+		return 0, err
+	}
+	defer entrances.Close()
+	into := -1
+	if entrances.V2 != nil {
+		into = int(entrances.V2.Fd())
+	}
+	plan := spawn.New(0, into)
+	defer plan.Close()
+	stdio, err := e.stdio()
+	if err != nil {
+		return 0, err
+	}
+	// Limits and labels while there are the caller's rights, and its own /proc.
+	if err := e.limits(plan); err != nil {
+		return 0, err
+	}
+	if err := e.labels(plan); err != nil {
+		return 0, err
+	}
+	// Nobody in the container may trace this process (CVE-2016-9962).
+	plan.Call("prctl PR_SET_DUMPABLE", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	for _, tasks := range entrances.Tasks {
+		plan.Enter(tasks)
+	}
+	init, flags, user, err := e.namespaces()
+	if err != nil {
+		return 0, err
+	}
+	plan.Join(init, flags)
+	// No descriptor of the runtime's is there any more when the container can see the
+	// process, or a path of the container's is followed (CVE-2024-21626).
+	if err := plan.Descriptors(stdio); err != nil {
+		return 0, err
+	}
+	plan.CloseFrom(len(stdio))
+	if user {
+		// Root of that namespace; the user of the process comes later.
+		plan.Try("setgroups", unix.SYS_SETGROUPS, 0, 0)
+		plan.Call("setresgid 0", unix.SYS_SETRESGID, 0, 0, 0)
+		plan.Call("setresuid 0", unix.SYS_SETRESUID, 0, 0, 0)
+	}
+	plan.Clone(0) // into the pid namespace
+	plan.Call("setsid", unix.SYS_SETSID)
+	if p.Terminal {
+		plan.Call("take the terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
+	}
+	if p.User.Umask != nil {
+		plan.Call("umask", unix.SYS_UMASK, uintptr(*p.User.Umask))
+	}
+	sets, unknown := initproc.NewCapabilitySets(p.Capabilities)
+	if len(unknown) > 0 {
+		e.runtime.Warn("capabilities that this kernel does not have: %s", strings.Join(unknown, " "))
+	}
+	plan.Either("chdir "+p.Cwd, unix.SYS_CHDIR, plan.Pointer(p.Cwd))
+	for n := 0; n <= sets.Last; n++ {
+		if sets.Bounding&(1<<n) == 0 {
+			plan.Call("prctl PR_CAPBSET_DROP", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0)
+		}
+	}
+	if !p.NoNewPrivileges {
+		e.seccomp(plan)
+	}
+	e.user(plan, sets)
+	if p.NoNewPrivileges {
+		plan.Call("prctl PR_SET_NO_NEW_PRIVS", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		e.seccomp(plan)
+	}
+	root, err := e.root()
+	if err != nil {
+		return 0, err
+	}
+	p.Env = initproc.WithHome(p.Env, root, p.User.UID)
+	if err := plan.Exec(initproc.SearchPath(p.Args[0], p.Env), p.Args, p.Env); err != nil {
+		return 0, err
+	}
+	child, err := plan.Start()
+	if err != nil {
+		return 0, err
+	}
+	if err := child.Wait(); err != nil {
+		if errors.Is(err, unix.ENOENT) {
+			return 0, fmt.Errorf("exec: %q: executable file not found in $PATH: %w", p.Args[0], err)
+		}
+		return 0, fmt.Errorf("exec %q: %w", p.Args[0], err)
+	}
+	return child.Pid, nil
+}
+
+// namespaces opens the container's process, whose namespaces are joined in one call:
+// setns(2) with a pidfd, since Linux 5.8. Those that are this process's own anyway are
+// left out: joining one's own user namespace is an error.
+func (e *execution) namespaces() (*os.File, uintptr, bool, error) {
+	fd, err := unix.PidfdOpen(e.Pid, 0)
+	if err != nil {
+		return nil, 0, false, os.NewSyscallError("pidfd_open", err)
+	}
+	f := os.NewFile(uintptr(fd), "the container's namespaces")
+	e.files = append(e.files, f)
+	if !e.alive() { // the number was another's, then
+		return nil, 0, false, fmt.Errorf("container %q is not running", e.ID)
+	}
+	var flags uintptr
+	user := false
+	for kind, ns := range namespaceFlags {
+		theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", e.Pid, ns.file))
+		if err != nil {
+			if kind == specs.TimeNamespace {
+				continue // since Linux 5.6
+			}
+			return nil, 0, false, err
+		}
+		ours, err := os.Readlink("/proc/self/ns/" + ns.file)
+		if err != nil {
+			return nil, 0, false, err
+		}
+		if theirs != ours {
+			flags |= ns.flag
+			user = user || kind == specs.UserNamespace
+		}
+	}
+	if flags == 0 {
+		flags = unix.CLONE_NEWNS // the same one: no harm
+	}
+	return f, flags, user, nil
+}
+
+// stdio are the descriptors from 0 on: the caller's own, or a terminal that is opened in
+// the container's devpts, on its own side, and whose master goes to the console socket.
+func (e *execution) stdio() ([]*os.File, error) {
+	files := []*os.File{os.Stdin, os.Stdout, os.Stderr}
+	if !e.opts.Process.Terminal {
+		for i := range e.runtime.Preserve {
+			files = append(files, os.NewFile(uintptr(3+i), "preserved"))
+		}
+		return files, nil
+	}
+	if e.opts.ConsoleSocket == "" {
+		return nil, errors.New("a terminal needs a --console-socket, unless the caller has one itself")
+	}
+	slave, err := e.openTerminal()
+	if err != nil {
+		return nil, err
+	}
+	return []*os.File{slave, slave, slave}, nil
+}
+
+// root opens the container's root.
+func (e *execution) root() (*os.File, error) {
+	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", e.Pid), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the container's root: %w", err)
+	}
+	e.files = append(e.files, root)
+	return root, nil
+}
+
+// openTerminal opens a terminal of the container's devpts through its root, resolved
+// beneath it, and sends the master's end away.
+func (e *execution) openTerminal() (*os.File, error) {
+	root, err := e.root()
+	if err != nil {
+		return nil, err
+	}
+	how := unix.OpenHow{
+		Flags:   unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	fd, err := unix.Openat2(int(root.Fd()), "dev/pts/ptmx", &how)
+	if err != nil {
+		return nil, fmt.Errorf("terminal: open /dev/pts/ptmx in the container: %w", err)
+	}
+	master := os.NewFile(uintptr(fd), "master")
+	defer master.Close()
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil || st.Type != unix.DEVPTS_SUPER_MAGIC {
+		return nil, errors.New("terminal: /dev/pts/ptmx in the container is not of a devpts")
+	}
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		return nil, fmt.Errorf("unlock the terminal: %w", err)
+	}
+	peer, _, errno := unix.Syscall(unix.SYS_IOCTL, master.Fd(), unix.TIOCGPTPEER,
+		unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if errno != 0 {
+		return nil, fmt.Errorf("open the terminal's slave: %w", errno)
+	}
+	slave := os.NewFile(peer, "terminal")
+	e.files = append(e.files, slave)
+	if size := e.opts.Process.ConsoleSize; size != nil {
+		ws := &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)}
+		if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, ws); err != nil {
+			return nil, fmt.Errorf("set the terminal's size: %w", err)
+		}
+	}
+	socket, err := dial(e.opts.ConsoleSocket)
+	if err != nil {
+		return nil, fmt.Errorf("console socket: %w", err)
+	}
+	defer socket.Close()
+	err = unix.Sendmsg(int(socket.Fd()), []byte("/dev/ptmx"), unix.UnixRights(fd), nil, 0)
+	if err != nil {
+		return nil, fmt.Errorf("send the terminal through the console socket: %w", err)
+	}
+	return slave, nil
+}
+
+// limits appends resource limits, scheduling and the preference of the out-of-memory
+// killer, which are set while there is the right to.
+func (e *execution) limits(plan *spawn.Plan) error {
+	p := e.opts.Process
+	plan.Limit("RLIMIT_NOFILE", unix.RLIMIT_NOFILE, filelimit.Soft(), filelimit.Hard())
+	for _, l := range p.Rlimits {
+		resource, err := initproc.Resource(l)
+		if err != nil {
+			return err
+		}
+		plan.Limit(l.Type, resource, l.Soft, l.Hard)
+	}
+	if p.Scheduler != nil || p.IOPriority != nil {
+		return errors.New("scheduler and ioPriority are for a container's first process")
+	}
+	if p.OOMScoreAdj != nil {
+		return e.write(plan, "self/oom_score_adj", fmt.Sprint(*p.OOMScoreAdj))
+	}
+	return nil
+}
+
+// labels appends the wish for labels of AppArmor and SELinux.
+func (e *execution) labels(plan *spawn.Plan) error {
+	p := e.opts.Process
+	if p.ApparmorProfile != "" {
+		if _, err := os.Stat("/proc/self/attr/apparmor/exec"); err != nil {
+			return fmt.Errorf("apparmorProfile %q: this kernel has no AppArmor", p.ApparmorProfile)
+		}
+		err := e.write(plan, "thread-self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
+		if err != nil {
+			return err
+		}
+	}
+	if p.SelinuxLabel != "" {
+		if !selinuxEnabled() {
+			return fmt.Errorf("selinuxLabel %q: this kernel has no SELinux", p.SelinuxLabel)
+		}
+		return e.write(plan, "thread-self/attr/exec", p.SelinuxLabel)
+	}
+	return nil
+}
+
+// write appends the write of a file of /proc. The child has another number than this
+// process: it is the one to follow "self".
+func (e *execution) write(plan *spawn.Plan, path, value string) error {
+	proc, err := os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	e.files = append(e.files, proc)
+	return plan.WriteFile(proc, path, value)
+}
+
+// seccomp appends the filter.
+func (e *execution) seccomp(plan *spawn.Plan) {
+	if e.filter == nil {
+		return
+	}
+	fprog := &struct {
+		count  uint16
+		filter uintptr
+	}{uint16(len(e.filter.Instructions)), spawn.KeepSlice(plan, e.filter.Instructions)}
+	plan.Call("seccomp", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(e.filter.Flags),
+		spawn.Keep(plan, fprog))
+}
+
+// user appends the change to the process's user and capabilities.
+func (e *execution) user(plan *spawn.Plan, sets *initproc.CapabilitySets) {
+	u := e.opts.Process.User
+	plan.Call("prctl PR_SET_KEEPCAPS", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
+	gids := spawn.KeepSlice(plan, u.AdditionalGids)
+	if len(u.AdditionalGids) > 0 {
+		plan.Call("setgroups", unix.SYS_SETGROUPS, uintptr(len(u.AdditionalGids)), gids)
+	} else {
+		plan.Try("setgroups", unix.SYS_SETGROUPS, 0, 0) // denied to an ordinary user's namespace
+	}
+	gid, uid := uintptr(u.GID), uintptr(u.UID)
+	plan.Call(fmt.Sprintf("setresgid %d (is it mapped?)", gid), unix.SYS_SETRESGID, gid, gid, gid)
+	plan.Call(fmt.Sprintf("setresuid %d (is it mapped?)", uid), unix.SYS_SETRESUID, uid, uid, uid)
+	plan.Call("prctl PR_SET_KEEPCAPS", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 0, 0, 0, 0)
+	cwd := e.opts.Process.Cwd
+	plan.Otherwise("chdir "+cwd, unix.SYS_CHDIR, plan.Pointer(cwd))
+	plan.Inside()
+	header, data := initproc.Header(), sets.Data()
+	plan.Call("capset", unix.SYS_CAPSET, spawn.Keep(plan, &header), spawn.Keep(plan, &data))
+	plan.Try("prctl PR_CAP_AMBIENT", unix.SYS_PRCTL,
+		unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+	for n := 0; n <= sets.Last; n++ {
+		if sets.Ambient&(1<<n) != 0 {
+			plan.Try("prctl PR_CAP_AMBIENT", unix.SYS_PRCTL,
+				unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n), 0, 0)
+		}
+	}
+}

@@ -1,0 +1,128 @@
+//go:build linux
+
+package initproc
+
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// capabilityNames are in the order of their numbers: capabilities(7).
+const capabilityNames = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID " +
+	"SETPCAP " +
+	"LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE " +
+	"SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME " +
+	"SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG " +
+	"WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+
+// Capabilities are all that this program knows, by number: "CAP_CHOWN" is the first.
+func Capabilities() []string {
+	var all []string
+	for _, name := range strings.Fields(capabilityNames) {
+		all = append(all, "CAP_"+name)
+	}
+	return all
+}
+
+// CapabilitySets are the five sets of a process, a bit for each capability.
+type CapabilitySets struct {
+	Bounding, Effective, Inheritable, Permitted, Ambient uint64
+	// Last is the highest capability that the kernel has.
+	Last int
+}
+
+// NewCapabilitySets reads the sets of a process. Capabilities that this kernel does not
+// have are left out, as the specification wants it, and returned.
+func NewCapabilitySets(c *specs.LinuxCapabilities) (*CapabilitySets, []string) {
+	s := &CapabilitySets{Last: lastCapability()}
+	if c == nil {
+		return s, nil
+	}
+	numbers := map[string]int{}
+	for n, name := range Capabilities() {
+		numbers[name] = n
+	}
+	var unknown []string
+	set := func(names []string) uint64 {
+		var bits uint64
+		for _, name := range names {
+			n, ok := numbers[name]
+			if !ok || n > s.Last {
+				unknown = append(unknown, name)
+				continue
+			}
+			bits |= 1 << n
+		}
+		return bits
+	}
+	s.Bounding, s.Effective = set(c.Bounding), set(c.Effective)
+	s.Inheritable, s.Permitted = set(c.Inheritable), set(c.Permitted)
+	s.Ambient = set(c.Ambient)
+	return s, unknown
+}
+
+func lastCapability() int {
+	data, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	if err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
+			return n
+		}
+	}
+	return unix.CAP_LAST_CAP
+}
+
+// Data is the sets as capset(2) wants them, for Header.
+func (s *CapabilitySets) Data() [2]unix.CapUserData {
+	return [2]unix.CapUserData{
+		{
+			Effective: uint32(s.Effective), Permitted: uint32(s.Permitted),
+			Inheritable: uint32(s.Inheritable),
+		},
+		{
+			Effective: uint32(s.Effective >> 32), Permitted: uint32(s.Permitted >> 32),
+			Inheritable: uint32(s.Inheritable >> 32),
+		},
+	}
+}
+
+// Header is for the calling thread.
+func Header() unix.CapUserHeader {
+	return unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+}
+
+// dropBounding takes the capabilities that are not in the bounding set out of the
+// thread's. It takes CAP_SETPCAP, so it comes before the others.
+func (s *CapabilitySets) dropBounding() error {
+	for n := 0; n <= s.Last; n++ {
+		if s.Bounding&(1<<n) != 0 {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0); err != nil {
+			return os.NewSyscallError("prctl PR_CAPBSET_DROP", err)
+		}
+	}
+	return nil
+}
+
+// apply sets the other four.
+func (s *CapabilitySets) apply() error {
+	header, data := Header(), s.Data()
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return os.NewSyscallError("capset", err)
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return os.NewSyscallError("prctl PR_CAP_AMBIENT_CLEAR_ALL", err)
+	}
+	for n := 0; n <= s.Last; n++ {
+		if s.Ambient&(1<<n) == 0 {
+			continue
+		}
+		// An ambient capability must be permitted and inheritable: else there is none.
+		_ = unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n), 0, 0)
+	}
+	return nil
+}

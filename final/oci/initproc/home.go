@@ -1,0 +1,62 @@
+//go:build linux
+
+package initproc
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// WithHome returns the environment with HOME, if there is none in it: the home folder of
+// that user in the /etc/passwd below root, or "/". The specification does not ask for it,
+// callers do, since runc and crun have it.
+func WithHome(env []string, root *os.File, uid uint32) []string {
+	has := func(e string) bool { return strings.HasPrefix(e, "HOME=") }
+	if slices.ContainsFunc(env, has) {
+		return env
+	}
+	return append(slices.Clone(env), "HOME="+home(root, uid))
+}
+
+func home(root *os.File, uid uint32) string {
+	r := &rootfs{root}
+	// Whatever the image has there: it must not block, nor lead out.
+	f, err := r.open("/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return "/"
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "/"
+	}
+	const most = 1 << 20
+	data, err := io.ReadAll(io.LimitReader(f, most))
+	if err != nil {
+		return "/"
+	}
+	for line := range strings.Lines(string(data)) {
+		f := strings.Split(strings.TrimSpace(line), ":") // passwd(5)
+		if len(f) >= 6 && f[2] == strconv.FormatUint(uint64(uid), 10) && f[5] != "" {
+			return f[5]
+		}
+	}
+	return "/"
+}
+
+// addHome is WithHome for this container, from inside.
+func (c *container) addHome() error {
+	p := c.Spec.Process
+	root, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("look for the user's home folder: %w", err)
+	}
+	defer root.Close()
+	p.Env = WithHome(p.Env, root, p.User.UID)
+	return nil
+}

@@ -1,0 +1,128 @@
+//go:build linux
+
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"minidocker/final/oci/initproc"
+)
+
+// openSources takes those mounts in the hand that init cannot: with mapped owners, for
+// which the kernel wants rights on the file system; and in a user namespace all bind
+// mounts, whose sources may lie in folders that only the host's root can go through. It
+// returns the mounts and, for each, its place in config.json.
+func (b *creation) openSources() ([]*os.File, []int, error) {
+	var files []*os.File
+	var places []int
+	user := os.Geteuid() == 0 && slices.ContainsFunc(b.spec.Linux.Namespaces,
+		func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
+	for i, m := range b.spec.Mounts {
+		bind, recursive, idmap := initproc.BindOptions(m)
+		if !bind || !user && !idmap {
+			continue
+		}
+		f, err := b.openSource(m, recursive, idmap)
+		if err != nil {
+			for _, f := range files {
+				f.Close()
+			}
+			return nil, nil, fmt.Errorf("mount %q: %w", m.Destination, err)
+		}
+		files, places = append(files, f), append(places, i)
+	}
+	return files, places, nil
+}
+
+func (b *creation) openSource(m specs.Mount, recursive, idmap bool) (*os.File, error) {
+	source := m.Source
+	if !filepath.IsAbs(source) {
+		source = filepath.Join(b.Bundle, source)
+	}
+	below := uint(0)
+	if recursive {
+		below = unix.AT_RECURSIVE
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, source,
+		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|below)
+	if err != nil {
+		return nil, &os.PathError{Op: "open_tree", Path: source, Err: err}
+	}
+	tree := os.NewFile(uintptr(fd), source)
+	// What the container mounts below is not to come out.
+	attr := unix.MountAttr{Propagation: unix.MS_SLAVE}
+	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|below, &attr)
+	if err != nil {
+		tree.Close()
+		return nil, os.NewSyscallError("mount_setattr", err)
+	}
+	if idmap {
+		if err := b.mapIDs(tree, m); err != nil {
+			tree.Close()
+			return nil, err
+		}
+	}
+	return tree, nil
+}
+
+// mapIDs maps the owners of a mount's files: mount_setattr(2) with MOUNT_ATTR_IDMAP, which
+// takes a user namespace that has the map.
+func (b *creation) mapIDs(tree *os.File, m specs.Mount) error {
+	uids, gids := m.UIDMappings, m.GIDMappings
+	if uids == nil && gids == nil {
+		uids, gids = b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings
+	}
+	if uids == nil || gids == nil {
+		return errors.New("idmap needs both uidMappings and gidMappings, its own or the container's")
+	}
+	// A child that does nothing but have the namespace.
+	cmd := exec.Command("/proc/self/exe", "pause")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER, UidMappings: sysMappings(uids), GidMappings: sysMappings(gids),
+		GidMappingsEnableSetgroups: true,
+	}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("a user namespace for the map: %w", err)
+	}
+	defer func() {
+		stdin.Close()
+		_ = cmd.Wait() // it ends with its input
+	}()
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	flags := uint(unix.AT_EMPTY_PATH)
+	if slices.Contains(m.Options, "ridmap") {
+		flags |= unix.AT_RECURSIVE
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())}
+	if err := unix.MountSetattr(int(tree.Fd()), "", flags, &attr); err != nil {
+		return fmt.Errorf("mount_setattr MOUNT_ATTR_IDMAP (since Linux 5.12, by file system): %w", err)
+	}
+	return nil
+}
+
+func sysMappings(maps []specs.LinuxIDMapping) []syscall.SysProcIDMap {
+	var all []syscall.SysProcIDMap
+	for _, m := range maps {
+		all = append(all, syscall.SysProcIDMap{
+			ContainerID: int(m.ContainerID), HostID: int(m.HostID), Size: int(m.Size),
+		})
+	}
+	return all
+}
