@@ -6,8 +6,8 @@ ARCH ?= $(shell $(GO) env GOARCH)
 STEPS := $(wildcard step[0-9][0-9]-*)
 LAST := $(lastword $(STEPS))
 # The folder of the step STEP=3, 03 or step03-pid-mount; and its number with two digits.
-NN = $(shell printf %02d $$((10#$(patsubst step%,%,$(firstword $(subst -, ,$(STEP)))))))
-STEPDIR = $(wildcard step$(NN)-*)
+NN = $(if $(STEP),$(shell printf %02d $$((10#$(patsubst step%,%,$(firstword $(subst -, ,$(STEP))))))))
+STEPDIR = $(if $(NN),$(wildcard step$(NN)-*))
 # Namespaces and mounts need root: where we are not, ask sudo, and keep the environment.
 # What root compiles then goes into a cache of its own, and not into yours.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)" \
@@ -20,7 +20,7 @@ WEAVE := build/bin/weave
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build rootfs demo shell test check mutants diff diff-mine forward docs docs-check lint doctor clean need-step
+.PHONY: help build rootfs demo shell user-shell test vm-test vm-lessons vm-shell vagrant-test check mutants interop interop-runtime diff diff-mine forward docs docs-check lint doctor clean need-step
 
 help: ## this list
 	@echo "minidocker: build your own Docker, one kernel feature at a time"
@@ -32,37 +32,80 @@ need-step:
 build: ## all programs, into build/bin/STEP/minidocker
 	@for s in $(STEPS); do $(GO) build -o build/bin/$$s/minidocker ./$$s || exit 1; done
 	@$(GO) build -o build/bin/ ./docs/labs/...
+	@$(GO) build -trimpath -ldflags '-s -w' -o build/bin/minirunc ./final/cmd/minirunc
 
-rootfs: build/rootfs/$(ARCH) ## the busybox root file system, into build/rootfs/ARCH (ARCH=amd64|arm64)
+rootfs: build/rootfs/$(ARCH) build/share/minidocker/busybox-$(ARCH).tar ## the busybox root file system, into build/rootfs/ARCH (ARCH=amd64|arm64)
 
 build/rootfs/%: final/rootfs/build final/rootfs/pins
 	final/rootfs/build $* $@
 	@touch $@
+
+# The image that the engine imports where no registry can be asked: see archive.Default.
+build/share/minidocker/busybox-%.tar: build/rootfs/%
+	@mkdir -p $(@D)
+	@tar -C $< --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -cf $@.new .
+	@mv $@.new $@
+
+# Not root: look first, and ask sudo only if something is missing.
+.PHONY: tools
+tools:
+	@final/tests/tools || $(AS_ROOT) final/tests/tools -i
 
 .PHONY: weave
 weave:
 	@$(GO) build -o $(WEAVE) ./docs/weave
 
 CMD ?= sh
-demo: build rootfs ## a container on the busybox root file system: a shell, or CMD='ls -l /'
+demo: tools build rootfs ## a container on the busybox root file system: a shell, or CMD='ls -l /'
 	@$(if $(filter sh,$(CMD)),echo 'This is a shell in a container. Try: ps; hostname; ls /; mount. It ends with: exit')
-	@$(AS_ROOT) build/bin/$(LAST)/minidocker run --hostname demo --rootfs build/rootfs/$(ARCH) $(CMD)
+	@$(AS_ROOT) build/bin/$(LAST)/minidocker run --hostname demo --rootfs build/rootfs/$(ARCH) $(CMD)$(if $(filter sh,$(CMD)), || true)
 
 shell: need-step rootfs weave ## STEP=03: a root shell in which the commands of that lesson work as written
 	@$(AS_ROOT) $(WEAVE) shell $(STEP)
 
+user-shell: need-step rootfs weave ## STEP=05: the same as an ordinary user, for commands that begin with $
+	@$(WEAVE) shell -user $(STEP)
+
 # The tests see the machine from outside, as root. They are compiled as whoever you are.
-test: build rootfs ## all tests, or those of one step: STEP=03
-	MINIDOCKER_BIN=$(CURDIR)/build/bin $(GO) test -count=1 $(if $(AS_ROOT),-exec '$(AS_ROOT)') \
+test: tools build rootfs ## all tests, or those of one step: STEP=03
+	MINIDOCKER_BIN=$(CURDIR)/build/bin $(GO) test -count=1 -parallel 4 $(if $(AS_ROOT),-exec '$(AS_ROOT)') \
 		$(if $(STEP),./$(STEPDIR),./...)
+
+# The tests on another kernel, as today's distributions boot it: Debian 12 under qemu.
+build/vm/root.ext4: final/vm/image final/vm/initrd
+	@mkdir -p build/vm
+	$(AS_ROOT) final/vm/image build/vm
+
+vm-test: build rootfs build/vm/root.ext4 ## the tests in a virtual machine: CGROUP=v1|hybrid|v2 (v2), STEP=3, ALL=1, INIT=systemd
+	@GO="$(GO)" CGROUP="$(CGROUP)" STEP="$(NN)" ALL="$(ALL)" RUN="$(RUN)" INIT="$(INIT)" MUTANTS="$(MUTANTS)" final/vm/test
+
+vm-lessons: build rootfs weave build/vm/root.ext4 ## the commands of the lessons in that virtual machine, with the same settings
+	@GO="$(GO)" CGROUP="$(CGROUP)" STEP="$(NN)" INIT="$(INIT)" final/vm/lessons
+
+vm-shell: build rootfs build/vm/root.ext4 ## a root shell in that virtual machine, with the same settings
+	@CGROUP="$(CGROUP)" STEP="$(NN)" INIT="$(INIT)" final/vm/shell
+
+build/vagrant/libvirt.box: final/vm/image final/vm/initrd final/vm/box
+	@mkdir -p build/vagrant
+	$(AS_ROOT) final/vm/box $(CURDIR)/$@
+
+vagrant-test: build/vagrant/libvirt.box ## the Vagrantfile, tried with vagrant-libvirt (some 20 minutes without KVM)
+	$(AS_ROOT) env GO="$(GO)" final/vm/vagrant-test
+
+interop-runtime: build rootfs ## the real podman and containerd with minirunc as their runtime
+	MINIDOCKER_BIN=$(CURDIR)/build/bin MINIDOCKER_INTEROP=1 $(GO) test -count=1 \
+		$(if $(AS_ROOT),-exec '$(AS_ROOT)') -run TestInterop ./final/cmd/minirunc
 
 check: need-step build rootfs ## STEP=03 BIN=path [EX=2]: the tests of a step, or the check of an exercise, on your own program
 	@test -n "$(BIN)" || { echo "say which program, as in: make check STEP=$(NN) BIN=./minidocker" >&2; exit 2; }
 	@$(GO) build -o build/bin/check ./final/tests/check
 	@$(AS_ROOT) build/bin/check -step $(NN) -bin $(BIN) $(if $(EX),-exercise $(EX)) $(if $(V),-v)
 
-mutants: rootfs ## take isolation out line by line and see that a test notices (some minutes)
-	MINIDOCKER_MUTANTS=1 $(GO) test -count=1 -timeout 30m $(if $(AS_ROOT),-exec '$(AS_ROOT)') -run TestMutants ./final/tests
+mutants: rootfs ## test the tests: take isolation out line by line, a test must notice (some minutes)
+	MINIDOCKER_MUTANTS=1 $(GO) test -count=1 -parallel 4 -timeout 30m $(if $(AS_ROOT),-exec '$(AS_ROOT)') -run 'TestMutants|TestSolutions' ./final/tests
+
+interop: build rootfs ## images to and from skopeo, umoci and podman, which must be installed
+	MINIDOCKER_INTEROP=1 MINIDOCKER_BIN=$(CURDIR)/build/bin $(GO) test -count=1 -parallel 4 $(if $(AS_ROOT),-exec '$(AS_ROOT)') -run TestInterop ./final/tests
 
 diff: need-step weave ## STEP=03: what is new since step 02
 	@$(WEAVE) diff $(STEP)
@@ -90,7 +133,7 @@ lint: ## the linters, and that all compiles for arm64 and says so on a Mac
 	build/tools/golangci-lint-$(GOLANGCI_LINT_VERSION) run
 	GOARCH=arm64 $(GO) vet ./...
 	for s in $(STEPS); do GOOS=darwin $(GO) build -o /dev/null ./$$s || exit 1; done
-	shellcheck final/rootfs/build final/tests/doctor .ci/run
+	shellcheck final/rootfs/build final/tests/doctor final/vm/* final/tests/tools .ci/run
 
 doctor: ## what this machine lacks for the tutorial, and how to get it
 	@final/tests/doctor
