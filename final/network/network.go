@@ -39,16 +39,22 @@ const (
 	None   = "none"
 )
 
-// The options that the bridge driver knows, spelled as Docker's, and those of macvlan and ipvlan.
+// The options that the bridge driver knows, spelled as Docker's.
 const (
-	OptionMTU         = "com.docker.network.driver.mtu"                  // bytes
-	OptionBridgeName  = "com.docker.network.bridge.name"                 // the interface's
-	OptionICC         = "com.docker.network.bridge.enable_icc"           // "false": neighbours are apart
-	OptionMasquerade  = "com.docker.network.bridge.enable_ip_masquerade" // "false": routed as they are
-	OptionHostBinding = "com.docker.network.bridge.host_binding_ipv4"    // for ports without an address
-	OptionParent      = "parent"                                         // the host's interface; eth0.7: VLAN 7
-	OptionMacvlanMode = "macvlan_mode"                                   // bridge, private, vepa, passthru
-	OptionIpvlanMode  = "ipvlan_mode"                                    // l2, l3, l3s
+	OptionMTU        = "com.docker.network.driver.mtu"        // bytes
+	OptionBridgeName = "com.docker.network.bridge.name"       // the interface's
+	OptionICC        = "com.docker.network.bridge.enable_icc" // "false": neighbours are apart
+	// OptionMasquerade "false" lets packets leave with the container's address.
+	OptionMasquerade = "com.docker.network.bridge.enable_ip_masquerade"
+	// OptionHostBinding is the address of the host for ports that name none.
+	OptionHostBinding = "com.docker.network.bridge.host_binding_ipv4"
+)
+
+// The options that macvlan and ipvlan know.
+const (
+	OptionParent      = "parent"       // the host's interface; eth0.7 is VLAN 7 of eth0
+	OptionMacvlanMode = "macvlan_mode" // bridge, private, vepa or passthru
+	OptionIpvlanMode  = "ipvlan_mode"  // l2, l3 or l3s
 )
 
 // Subnet is a range of addresses of a network. The zero Gateway is the first address, the zero
@@ -120,7 +126,7 @@ type Endpoint struct {
 	Gateway4       netip.Addr        `json:",omitzero"`
 	Gateway6       netip.Addr        `json:",omitzero"`
 	DefaultRoute   bool              `json:",omitempty"`
-	Ports          []Port            `json:",omitempty"` // with the ports that were chosen, one per HostIP
+	Ports          []Port            `json:",omitempty"` // as chosen, one per HostIP
 	Options        map[string]string `json:",omitempty"`
 	Sysctls        map[string]string `json:",omitempty"`
 }

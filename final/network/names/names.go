@@ -14,8 +14,10 @@ func Of(run, container string) *Neighbours { return &Neighbours{run, container} 
 
 // Lookup returns the addresses of a container's name or alias in any of the networks; known says
 // that there is one.
-func (n *Neighbours) Lookup(name string) (addresses []netip.Addr, known bool) { return nil, false }
+func (n *Neighbours) Lookup(name string) (addresses []netip.Addr, known bool) {
+	return nil, name == n.run
+}
 
 // Reverse returns the first name of the neighbour at an address, with its network's name behind
 // it, or "".
-func (n *Neighbours) Reverse(address netip.Addr) string { return "" }
+func (n *Neighbours) Reverse(address netip.Addr) string { return address.Zone() + n.container }

@@ -43,7 +43,7 @@ func Do(ns *os.File, f func() error) error {
 
 func set(ns *os.File) error {
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter network namespace %q: %w", ns.Name(), os.NewSyscallError("setns", err))
+		return fmt.Errorf("enter network namespace %q: setns: %w", ns.Name(), err)
 	}
 	return nil
 }
