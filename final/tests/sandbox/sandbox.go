@@ -216,6 +216,12 @@ func prepare(writable []string) error {
 	if err := os.Chdir(dir); err != nil {
 		return err
 	}
+	// A new network namespace begins with the settings of the machine's first one, which may
+	// be a router.
+	const forward = "/proc/sys/net/ipv4/ip_forward"
+	if err := os.WriteFile(forward, []byte("0"), 0); err != nil {
+		return err
+	}
 	return loopbackUp()
 }
 
