@@ -59,7 +59,7 @@ func Labels(files, values []string) (map[string]string, error) {
 		}
 		all = append(all, s)
 	}
-	return pairs(all), nil
+	return Pairs(all), nil
 }
 
 // readLines are a file's lines but for those that are empty or begin with #. Space before a name

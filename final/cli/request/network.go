@@ -209,7 +209,7 @@ func Endpoint(f Flags) (*network.EndpointSettings, error) {
 func Network(f Flags, name string) (network.CreateRequest, error) {
 	r := network.CreateRequest{
 		Name: name, Driver: f.String("driver"), Internal: f.Bool("internal"),
-		Attachable: f.Bool("attachable"), Options: pairs(f.StringSlice("opt")),
+		Attachable: f.Bool("attachable"), Options: Pairs(f.StringSlice("opt")),
 	}
 	if f.IsSet("ipv6") {
 		on := f.Bool("ipv6")
@@ -231,7 +231,7 @@ func Network(f Flags, name string) (network.CreateRequest, error) {
 	if driver == "" {
 		driver = "default"
 	}
-	r.IPAM = &network.IPAM{Driver: driver, Options: pairs(f.StringSlice("ipam-opt")), Config: config}
+	r.IPAM = &network.IPAM{Driver: driver, Options: Pairs(f.StringSlice("ipam-opt")), Config: config}
 	return r, nil
 }
 

@@ -44,7 +44,10 @@ func Parse(f Flags, image string, args []string) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.Image, config.Cmd = image, args
+	config.Image = image
+	if len(args) > 0 {
+		config.Cmd = args
+	}
 	host, err := parseHost(f)
 	if err != nil {
 		return nil, err
@@ -113,8 +116,8 @@ func bytes(f Flags, flag string) (int64, error) {
 	return n, nil
 }
 
-// pairs are KEY=VALUE; without a value it is "".
-func pairs(values []string) map[string]string {
+// Pairs are KEY=VALUE; without a value it is "".
+func Pairs(values []string) map[string]string {
 	if len(values) == 0 {
 		return nil
 	}
@@ -189,7 +192,7 @@ func parseHost(f Flags) (*container.HostConfig, error) {
 		GroupAdd: f.StringSlice("group-add"), Runtime: f.String("runtime"),
 		IpcMode:     container.IpcMode(f.String("ipc")),
 		DNSOptions:  slices.Concat(f.StringSlice("dns-option"), f.StringSlice("dns-opt")),
-		Annotations: pairs(f.StringSlice("annotation")),
+		Annotations: Pairs(f.StringSlice("annotation")),
 	}
 	if f.IsSet("init") {
 		on := f.Bool("init")

@@ -41,7 +41,7 @@ func RestartPolicy(s string) (p container.RestartPolicy, err error) {
 // logging is --log-driver and --log-opt.
 func logging(h *container.HostConfig, f Flags) error {
 	options := f.StringSlice("log-opt")
-	h.LogConfig = container.LogConfig{Type: f.String("log-driver"), Config: pairs(options)}
+	h.LogConfig = container.LogConfig{Type: f.String("log-driver"), Config: Pairs(options)}
 	if h.LogConfig.Type == "none" && len(options) > 0 {
 		return fmt.Errorf("invalid logging opts for driver %s", h.LogConfig.Type)
 	}

@@ -30,13 +30,13 @@ func security(h *container.HostConfig, f Flags) error {
 	if err != nil {
 		return err
 	}
-	h.Sysctls = pairs(sysctls)
+	h.Sysctls = Pairs(sysctls)
 	for _, option := range f.StringSlice("storage-opt") {
 		if !strings.Contains(option, "=") {
 			return errors.New("invalid storage option")
 		}
 	}
-	h.StorageOpt = pairs(f.StringSlice("storage-opt"))
+	h.StorageOpt = Pairs(f.StringSlice("storage-opt"))
 	return nil
 }
 
