@@ -57,7 +57,7 @@ func TestRun_Request(t *testing.T) {
 		{"-dit|busybox", `Config.Tty=true|Config.OpenStdin=true|Config.AttachStdin=false|Config.AttachStdout=false`},
 		{"--rm=false|--read-only|--init=false|busybox", `HostConfig.AutoRemove=false|HostConfig.ReadonlyRootfs=true|HostConfig.Init=false`},
 		{"busybox", `HostConfig.Init=null`},
-		{"-e|A=1,2|-e|FROM_HERE|-e|NOT_HERE|-eB= x |busybox", `Config.Env=["A=1,2","FROM_HERE=here","B= x "]`},
+		{"-e|A=1,2|-e|FROM_HERE|-e|NOT_HERE|-eB= x |busybox", `Config.Env=["A=1,2","FROM_HERE=here","NOT_HERE","B= x "]`},
 		{"--env-file|env|-e|A=2|busybox", `Config.Env=["A=1","B=two words","FROM_HERE=here","A=2"]`},
 		{"--label-file|labels|-l|a=b=c|--label|d|busybox", `Config.Labels={"x":"y","z":"","a":"b=c","d":""}`},
 		{"-h|web|--domainname|d|-u|1:2|-w|/x|--entrypoint|sh|busybox|-c|ls",

@@ -10,32 +10,35 @@ import (
 )
 
 // Env is the environment: the files' lines, then the values, NAME=VALUE each. A NAME alone takes
-// the value that it has here, and is left out if it has none.
+// the value that it has here. If it has none, a file's is left out, and one of the values stays as
+// it is: it takes away what the image says.
 func Env(files, values []string) ([]string, error) {
 	var env []string
-	add := func(s string) {
-		if strings.Contains(s, "=") {
-			env = append(env, s)
-		} else if value, ok := os.LookupEnv(s); ok {
-			env = append(env, s+"="+value)
-		}
-	}
 	for _, file := range files {
 		lines, err := readLines(file)
 		if err != nil {
 			return nil, fmt.Errorf("--env-file: %w", err)
 		}
 		for _, line := range lines {
-			add(line)
+			if line = withValue(line); strings.Contains(line, "=") {
+				env = append(env, line)
+			}
 		}
 	}
 	for _, s := range values {
 		if s == "" || s[0] == '=' {
 			return nil, invalid("env", s, errors.New("invalid environment variable: "+s))
 		}
-		add(s)
+		env = append(env, withValue(s))
 	}
 	return env, nil
+}
+
+func withValue(s string) string {
+	if value, ok := os.LookupEnv(s); ok && !strings.Contains(s, "=") {
+		return s + "=" + value
+	}
+	return s
 }
 
 // Labels are the files' lines and then the values, NAME[=VALUE] each.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -25,7 +26,9 @@ func volumes(values []string) (anonymous map[string]struct{}, binds []string, er
 				return nil, nil, fmt.Errorf("make %q absolute: %w", parts[0], err)
 			}
 		}
-		binds = append(binds, strings.Join(parts, ":"))
+		if bind := strings.Join(parts, ":"); !slices.Contains(binds, bind) {
+			binds = append(binds, bind)
+		}
 	}
 	return anonymous, binds, nil
 }
