@@ -93,6 +93,10 @@ func (c *CLI) Main(ctx context.Context, args []string) int {
 
 func (c *CLI) run(ctx context.Context, args []string) error {
 	rest, help, err := c.globals(args)
+	var done *Status
+	if errors.As(err, &done) {
+		return done
+	}
 	if err != nil {
 		return &Status{Code: statusUsage, Err: err}
 	}

@@ -11,7 +11,9 @@ import (
 
 // pruneFlags are those of all commands that remove what is not used.
 func pruneFlags(more ...cli.Flag) []cli.Flag {
-	return append([]cli.Flag{filter(), force("Do not ask")}, more...)
+	return append([]cli.Flag{
+		list("filter", `Only these, as in "until=24h" or "label=app"`), force("Do not ask"),
+	}, more...)
 }
 
 // prune asks, removes, and prints what was removed and what that gave.

@@ -230,6 +230,8 @@ func (c *CLI) dfVerbose(ctx *cli.Context, u *system.DiskUsage) error {
 	for i := range u.VolumeUsage.Items {
 		rows = append(rows, newVolumeRow(&u.VolumeUsage.Items[i]))
 	}
-	p := printer[volumeRow]{out: c.Out, header: volumeHeader, table: "{{.Name}}\t{{.Links}}\t{{.Size}}"}
+	p := printer[volumeRow]{
+		out: c.Out, header: volumeHeader, table: "{{.Name}}\t{{.Links}}\t{{.Size}}",
+	}
 	return p.print(rows)
 }

@@ -79,9 +79,11 @@ type Attachment interface {
 	Signal(s syscall.Signal) error
 }
 
-// The engine's own types.
+// Filters are what a list is cut down to: names of filters with values, of which one must fit.
+type Filters map[string][]string
+
+// CreateOptions and the others are the engine's own types.
 type (
-	Filters       map[string][]string
 	CreateOptions struct {
 		Name       string
 		Config     *container.Config
