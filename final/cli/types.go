@@ -82,53 +82,69 @@ type Attachment interface {
 // Filters are what a list is cut down to: names of filters with values, of which one must fit.
 type Filters map[string][]string
 
-// CreateOptions and the others are the engine's own types.
-type (
-	CreateOptions struct {
-		Name       string
-		Config     *container.Config
-		HostConfig *container.HostConfig
-		Networking *network.NetworkingConfig
-		Platform   string
-	}
-	Streams struct {
-		In         io.Reader
-		Out, Err   io.Writer
-		DetachKeys []byte
-		Size       func() (rows, columns uint16)
-		Resize     <-chan struct{}
-	}
-	Ending struct {
-		Detached bool
-		Status   int
-		Error    string
-	}
-	RemoveOptions struct{ Force, Volumes bool }
-	ListOptions   struct {
-		All     bool
-		Limit   int
-		Size    bool
-		Filters Filters
-	}
-	LogOptions struct {
-		Follow, Timestamps, Details bool
-		Since, Until, Tail          string
-		Stdout, Stderr              bool
-	}
-	CopyOptions  struct{ CopyUIDGID bool }
-	EventOptions struct {
-		Since, Until string
-		Filters      Filters
-	}
-	ImageListOptions struct {
-		All, Digests bool
-		Filters      Filters
-	}
-	StartError struct {
-		Status int
-		Err    error
-	}
-)
+// CreateOptions is as in the engine.
+type CreateOptions struct {
+	Name       string
+	Config     *container.Config
+	HostConfig *container.HostConfig
+	Networking *network.NetworkingConfig
+	Platform   string
+}
+
+// Streams is as in the engine.
+type Streams struct {
+	In         io.Reader
+	Out, Err   io.Writer
+	DetachKeys []byte
+	Size       func() (rows, columns uint16)
+	Resize     <-chan struct{}
+}
+
+// Ending is as in the engine.
+type Ending struct {
+	Detached bool
+	Status   int
+	Error    string
+}
+
+// RemoveOptions is as in the engine.
+type RemoveOptions struct{ Force, Volumes bool }
+
+// ListOptions is as in the engine.
+type ListOptions struct {
+	All     bool
+	Limit   int
+	Size    bool
+	Filters Filters
+}
+
+// LogOptions is as in the engine.
+type LogOptions struct {
+	Follow, Timestamps, Details bool
+	Since, Until, Tail          string
+	Stdout, Stderr              bool
+}
+
+// CopyOptions is as in the engine.
+type CopyOptions struct{ CopyUIDGID bool }
+
+// EventOptions is as in the engine.
+type EventOptions struct {
+	Since, Until string
+	Filters      Filters
+}
+
+// ImageListOptions is as in the engine.
+type ImageListOptions struct {
+	All, Digests bool
+	Filters      Filters
+}
+
+// StartError is as in the engine.
+type StartError struct {
+	Status int
+	Err    error
+}
 
 func (e *StartError) Error() string { return e.Err.Error() }
 func (e *StartError) Unwrap() error { return e.Err }
