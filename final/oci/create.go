@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,13 +30,26 @@ import (
 
 // Options are those of create and run.
 type Options struct {
-	Bundle        string // folder with config.json
+	Bundle string // folder with config.json
+	// Config is config.json's text if it is not to be read from the bundle.
+	Config        []byte
 	PidFile       string
 	ConsoleSocket string // path of a unix socket that the terminal's master goes to
 	// ConsoleSize is the terminal's size if config.json has none.
 	ConsoleSize *specs.Box
 	// Run starts the container at once; Start is not called then.
 	Run bool
+
+	// Stdio are the process's streams; nil: the caller's own.
+	Stdio []*os.File
+	// Console is the connected socket that ConsoleSocket would be the path of.
+	Console *os.File
+	// Root is a mount that is attached nowhere (see fsmount.New): it becomes the root. It is
+	// mounted at root.path, in the container's mount namespace only.
+	Root *os.File
+	// Prepare is called when the process is in its namespaces, which have nothing in them yet:
+	// what it fails with ends the creation.
+	Prepare func(pid int) error
 }
 
 // creation is a container in the making. undo holds what is to be undone if it fails, in
@@ -80,7 +94,7 @@ func (b *creation) create(r *Runtime, id string) (*Container, error) {
 		return nil, err
 	}
 	var data []byte
-	if b.spec, data, err = loadSpec(bundle); err != nil {
+	if b.spec, data, err = loadSpec(bundle, b.opts.Config); err != nil {
 		return nil, err
 	}
 	if p := b.spec.Process; p != nil && p.Terminal && p.ConsoleSize == nil {
@@ -138,10 +152,11 @@ func (b *creation) create(r *Runtime, id string) (*Container, error) {
 
 func (b *creation) checkTerminal() error {
 	terminal := b.spec.Process != nil && b.spec.Process.Terminal
-	if terminal && b.opts.ConsoleSocket == "" {
+	given := b.opts.ConsoleSocket != "" || b.opts.Console != nil
+	if terminal && !given {
 		return errors.New("process.terminal is true: give a --console-socket for the terminal")
 	}
-	if !terminal && b.opts.ConsoleSocket != "" {
+	if !terminal && given {
 		return errors.New("--console-socket is given, and process.terminal is false")
 	}
 	return nil
@@ -261,6 +276,9 @@ func (b *creation) startInit() error {
 	b.undo = append(b.undo, b.socket.Close)
 
 	files := []*os.File{os.Stdin, os.Stdout, os.Stderr}
+	if b.opts.Stdio != nil {
+		files = slices.Clone(b.opts.Stdio)
+	}
 	for i := range b.runtime.Preserve {
 		files = append(files, os.NewFile(uintptr(3+i), "preserved"))
 	}
@@ -275,7 +293,9 @@ func (b *creation) startInit() error {
 	} else if fifo, err = os.Open("/dev/null"); err != nil {
 		return err
 	}
-	if b.opts.ConsoleSocket != "" {
+	if console = b.opts.Console; console != nil {
+		defer console.Close()
+	} else if b.opts.ConsoleSocket != "" {
 		if console, err = dial(b.opts.ConsoleSocket); err != nil {
 			return fmt.Errorf("console socket: %w", err)
 		}
@@ -292,6 +312,9 @@ func (b *creation) startInit() error {
 		defer f.Close()
 	}
 	files = append(files, sources...)
+	if b.opts.Root != nil {
+		files = append(files, b.opts.Root)
+	}
 	binary, err := ownBinary()
 	if err != nil {
 		return err
@@ -318,11 +341,16 @@ func (b *creation) startInit() error {
 		return err
 	}
 	theirs.Close() // so that its end is seen
+	spec := *b.spec
+	linux := *b.spec.Linux
+	linux.Seccomp, linux.Resources = nil, nil // long, and done with
+	spec.Linux = &linux
 	config := &initproc.Config{
-		ID: b.ID, Spec: b.spec, Bundle: b.Bundle, Rootfs: b.Rootfs, CgroupPath: b.CgroupPath,
-		Filter: b.filter, Console: b.opts.ConsoleSocket != "", NewKeyring: !b.runtime.NoNewKeyring,
+		ID: b.ID, Spec: &spec, Bundle: b.Bundle, Rootfs: b.Rootfs, CgroupPath: b.CgroupPath,
+		Filter: b.filter, NewKeyring: !b.runtime.NoNewKeyring,
 		Pivot: !b.runtime.NoPivot, Preserve: b.runtime.Preserve,
-		Sources: places,
+		Console: b.opts.ConsoleSocket != "" || b.opts.Console != nil,
+		Sources: places, Root: b.opts.Root != nil,
 	}
 	data, err := json.Marshal(config)
 	if err != nil {
@@ -330,6 +358,9 @@ func (b *creation) startInit() error {
 	}
 	if _, err := b.socket.Write(append(data, '\n')); err != nil {
 		return fmt.Errorf("send the configuration to init: %w", err)
+	}
+	if b.opts.Prepare != nil {
+		return b.opts.Prepare(b.Pid)
 	}
 	return nil
 }
@@ -349,16 +380,42 @@ func (b *creation) killInit() {
 // write to the runtime's file (CVE-2019-5736). Where that may not be done (an ordinary
 // user) it is a sealed copy in memory.
 func ownBinary() (*os.File, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe",
-		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if protected, err := isProtected(); err == nil && protected {
+		return os.Open("/proc/self/exe")
+	}
+	return ProtectedFile("/proc/self/exe")
+}
+
+// ProtectedFile opens a program so that it can be executed, and not be written to by way of
+// /proc/PID/exe of its process. The caller closes it.
+func ProtectedFile(path string) (*os.File, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err == nil {
 		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID}
 		if err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err == nil {
-			return os.NewFile(uintptr(fd), "/proc/self/exe"), nil
+			return os.NewFile(uintptr(fd), path), nil
 		}
 		unix.Close(fd)
 	}
-	return sealedCopy()
+	return sealedCopy(path)
+}
+
+// isProtected says whether this program runs from such a file.
+func isProtected() (bool, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs("/proc/self/exe", &st); err != nil {
+		return false, &os.PathError{Op: "statfs", Path: "/proc/self/exe", Err: err}
+	}
+	if st.Flags&unix.ST_RDONLY != 0 {
+		return true, nil
+	}
+	own, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return false, err
+	}
+	defer own.Close()
+	seals, err := unix.FcntlInt(own.Fd(), unix.F_GET_SEALS, 0)
+	return err == nil && seals&unix.F_SEAL_WRITE != 0, nil
 }
 
 // Protect starts this program again, from such a file, if it is not from one yet, with the
@@ -366,21 +423,8 @@ func ownBinary() (*os.File, error) {
 // /proc/self/exe, by a link or as a script's interpreter, and the file is then there for
 // the container to open, and to write to when nobody executes it any more.
 func Protect() error {
-	var st unix.Statfs_t
-	if err := unix.Statfs("/proc/self/exe", &st); err != nil {
-		return &os.PathError{Op: "statfs", Path: "/proc/self/exe", Err: err}
-	}
-	if st.Flags&unix.ST_RDONLY != 0 {
-		return nil
-	}
-	own, err := os.Open("/proc/self/exe")
-	if err != nil {
+	if protected, err := isProtected(); err != nil || protected {
 		return err
-	}
-	defer own.Close()
-	seals, err := unix.FcntlInt(own.Fd(), unix.F_GET_SEALS, 0)
-	if err == nil && seals&unix.F_SEAL_WRITE != 0 {
-		return nil
 	}
 	if os.Geteuid() != 0 && unix.Access("/proc/self/exe", unix.W_OK) != nil {
 		return nil // nor could the container, which is no more than this user
@@ -408,8 +452,8 @@ func Protect() error {
 	return os.NewSyscallError("execveat", errno)
 }
 
-func sealedCopy() (*os.File, error) {
-	in, err := os.Open("/proc/self/exe")
+func sealedCopy(path string) (*os.File, error) {
+	in, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -494,9 +538,29 @@ func (b *creation) receive() (initproc.Message, error) {
 		return m, err
 	}
 	if m.Type == "error" {
-		return m, errors.New(m.Error)
+		return m, &initError{m.Error, m.Status}
 	}
 	return m, nil
+}
+
+// initError is what init has told.
+type initError struct {
+	text   string
+	status int
+}
+
+func (e *initError) Error() string { return e.text }
+
+// ProgramStatus is the exit status that a shell has for an error of Create with Run, or of Exec,
+// if the reason is the program: 127 if there is no such, 126 if it is none. Or else it is 0.
+func ProgramStatus(err error) int {
+	if told := (*initError)(nil); errors.As(err, &told) {
+		return told.status
+	}
+	if program := (*programError)(nil); errors.As(err, &program) {
+		return initproc.ProgramStatus(err)
+	}
+	return 0
 }
 
 func (b *creation) tell(kind string) error {
@@ -520,7 +584,7 @@ func (b *creation) run() error {
 			return err
 		}
 		b.hooked = strings.HasPrefix(m.Error, "startContainer hook")
-		return errors.New(m.Error)
+		return &initError{m.Error, m.Status}
 	}
 	if err := b.poststart(); err != nil {
 		b.hooked = true

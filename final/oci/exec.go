@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -22,6 +23,9 @@ type ExecOptions struct {
 	Process       *specs.Process
 	PidFile       string
 	ConsoleSocket string
+
+	Stdio   []*os.File // the process's streams; nil: the caller's own
+	Console *os.File   // the connected socket that ConsoleSocket would be the path of
 }
 
 // Process completes a process for exec: what it does not say is as in the container's own.
@@ -80,6 +84,11 @@ func (r *Runtime) Exec(id string, opts ExecOptions) (int, error) {
 	}
 	return pid, nil
 }
+
+// programError is an error of the child of exec: of the program, or of its folder and user.
+type programError struct{ error }
+
+func (e *programError) Unwrap() error { return e.error }
 
 type execution struct {
 	*Container
@@ -185,9 +194,11 @@ func (e *execution) start() (int, error) {
 	}
 	if err := child.Wait(); err != nil {
 		if errors.Is(err, unix.ENOENT) {
-			return 0, fmt.Errorf("exec: %q: executable file not found in $PATH: %w", p.Args[0], err)
+			err = fmt.Errorf("exec: %q: executable file not found in $PATH: %w", p.Args[0], err)
+		} else {
+			err = fmt.Errorf("exec %q: %w", p.Args[0], err)
 		}
-		return 0, fmt.Errorf("exec %q: %w", p.Args[0], err)
+		return 0, &programError{err}
 	}
 	return child.Pid, nil
 }
@@ -215,7 +226,8 @@ func (e *execution) namespaces() (*os.File, uintptr, bool, error) {
 			}
 			return nil, 0, false, err
 		}
-		ours, err := os.Readlink("/proc/self/ns/" + ns.file)
+		// Not self: this thread may be in others than the process's first one.
+		ours, err := os.Readlink("/proc/thread-self/ns/" + ns.file)
 		if err != nil {
 			return nil, 0, false, err
 		}
@@ -234,13 +246,16 @@ func (e *execution) namespaces() (*os.File, uintptr, bool, error) {
 // the container's devpts, on its own side, and whose master goes to the console socket.
 func (e *execution) stdio() ([]*os.File, error) {
 	files := []*os.File{os.Stdin, os.Stdout, os.Stderr}
+	if e.opts.Stdio != nil {
+		files = slices.Clone(e.opts.Stdio)
+	}
 	if !e.opts.Process.Terminal {
 		for i := range e.runtime.Preserve {
 			files = append(files, os.NewFile(uintptr(3+i), "preserved"))
 		}
 		return files, nil
 	}
-	if e.opts.ConsoleSocket == "" {
+	if e.opts.ConsoleSocket == "" && e.opts.Console == nil {
 		return nil, errors.New("a terminal needs a --console-socket, unless the caller has one itself")
 	}
 	slave, err := e.openTerminal()
@@ -297,9 +312,11 @@ func (e *execution) openTerminal() (*os.File, error) {
 			return nil, fmt.Errorf("set the terminal's size: %w", err)
 		}
 	}
-	socket, err := dial(e.opts.ConsoleSocket)
-	if err != nil {
-		return nil, fmt.Errorf("console socket: %w", err)
+	socket := e.opts.Console
+	if socket == nil {
+		if socket, err = dial(e.opts.ConsoleSocket); err != nil {
+			return nil, fmt.Errorf("console socket: %w", err)
+		}
 	}
 	defer socket.Close()
 	err = unix.Sendmsg(int(socket.Fd()), []byte("/dev/ptmx"), unix.UnixRights(fd), nil, 0)

@@ -316,6 +316,17 @@ func (r *Runtime) Stats(id string) (*cgroup.Stats, error) {
 	return group.Stats(), nil
 }
 
+// OOMKilled says whether the kernel has killed a process of the container's for want of memory.
+func (r *Runtime) OOMKilled(id string) bool {
+	c, err := r.load(id, -1)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	group, err := c.group()
+	return err == nil && group.OOMKilled()
+}
+
 // Wait waits for a process that this one has started, and returns the exit status as a
 // shell has it.
 func Wait(pid int) (int, error) {

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -23,11 +22,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loadSpec reads and checks a bundle's config.json.
-func loadSpec(bundle string) (*specs.Spec, []byte, error) {
-	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
-	if err != nil {
-		return nil, nil, fmt.Errorf("bundle: %w", err)
+// loadSpec reads and checks a bundle's config.json, or the text that is in its place.
+func loadSpec(bundle string, data []byte) (*specs.Spec, []byte, error) {
+	if data == nil {
+		var err error
+		if data, err = os.ReadFile(filepath.Join(bundle, "config.json")); err != nil {
+			return nil, nil, fmt.Errorf("bundle: %w", err)
+		}
 	}
 	spec := &specs.Spec{}
 	if err := json.Unmarshal(data, spec); err != nil {
@@ -42,7 +43,7 @@ func loadSpec(bundle string) (*specs.Spec, []byte, error) {
 // validate refuses what contradicts itself and what is not supported: a limit or a
 // protection that is asked for is never left out in silence.
 func validate(s *specs.Spec) error {
-	if !regexp.MustCompile(`^1\.\d+\.\d+`).MatchString(s.Version) {
+	if !validVersion(s.Version) {
 		return fmt.Errorf("ociVersion %q: this runtime knows 1.0.0 to %s", s.Version, specs.Version)
 	}
 	if s.Root == nil || s.Root.Path == "" {
@@ -68,6 +69,13 @@ func validate(s *specs.Spec) error {
 		return err
 	}
 	return validateLinux(s)
+}
+
+// validVersion says whether it is 1.MINOR.PATCH, whatever follows.
+func validVersion(version string) bool {
+	var minor, patch uint
+	n, err := fmt.Sscanf(version, "1.%d.%d", &minor, &patch)
+	return n == 2 && err == nil
 }
 
 func validateHooks(h *specs.Hooks) error {

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -60,10 +59,12 @@ var (
 	ErrExist    = errors.New("container with given ID already exists")
 )
 
-var validID = regexp.MustCompile(`^[\w+.-]+$`)
-
 func checkID(id string) error {
-	if !validID.MatchString(id) || id == "." || id == ".." || len(id) > 1024 {
+	other := strings.IndexFunc(id, func(r rune) bool {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		return !letter && !strings.ContainsRune("_+.-", r)
+	})
+	if id == "" || other >= 0 || id == "." || id == ".." || len(id) > 1024 {
 		return fmt.Errorf("%q is no container ID: want letters, digits and any of _+.-", id)
 	}
 	return nil

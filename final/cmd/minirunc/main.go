@@ -22,6 +22,7 @@ import (
 
 	"minidocker/final/oci"
 	"minidocker/final/oci/initproc"
+	"minidocker/final/shim/server"
 )
 
 // version is the program's own.
@@ -43,6 +44,15 @@ func main() {
 	}
 	if len(os.Args) == 2 && os.Args[1] == "pause" {
 		os.Exit(initproc.Pause())
+	}
+	if filepath.Base(os.Args[0]) == reaperName {
+		os.Exit(reap(os.Args[1:]))
+	}
+	if len(os.Args) == 2 && os.Args[1] == "shim" {
+		os.Exit(server.Main())
+	}
+	if len(os.Args) == 3 && os.Args[1] == server.WatchArg {
+		os.Exit(server.Watch(os.Args[2]))
 	}
 	g := &global{logFormat: "text", rootless: "auto"}
 	status, err := run(g, os.Args[1:])

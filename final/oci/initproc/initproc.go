@@ -44,6 +44,8 @@ type Config struct {
 	Pivot bool
 	// Preserve is the number of descriptors from 3 on that are the container's.
 	Preserve int
+	// Root says that the last descriptor is a mount that becomes the root, at Rootfs.
+	Root bool
 	// Sources are the places in Spec.Mounts of the mounts whose sources come as
 	// descriptors, behind ConsoleFD.
 	Sources []int
@@ -63,6 +65,8 @@ type Message struct {
 	// is finished), "start" (to init, in the place of the FIFO) or "error".
 	Type  string
 	Error string
+	// Status is ProgramStatus if it was the program that could not be executed, or else 0.
+	Status int `json:",omitempty"`
 }
 
 // State is what hooks are told: the specification's state.
@@ -101,7 +105,11 @@ func Main(preserve int) int {
 		if c.startFIFO > 0 {
 			_, _ = unix.Write(c.startFIFO, []byte(err.Error()))
 		} else {
-			c.send(Message{Type: "error", Error: err.Error()})
+			m := Message{Type: "error", Error: err.Error()}
+			if program := (*programError)(nil); errors.As(err, &program) {
+				m.Status = ProgramStatus(err)
+			}
+			c.send(m)
 		}
 	}
 	return 1
@@ -309,10 +317,10 @@ func (c *container) makeRoot() error {
 	if err := privateParent(c.Rootfs); err != nil {
 		return err
 	}
-	if err := unix.Mount(c.Rootfs, c.Rootfs, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return fmt.Errorf("bind the root %q: %w", c.Rootfs, err)
+	err := c.mountRoot()
+	if err != nil {
+		return err
 	}
-	var err error
 	if c.root, err = openRoot(c.Rootfs); err != nil {
 		return err
 	}
@@ -347,6 +355,23 @@ func (c *container) makeRoot() error {
 		return err
 	}
 	return c.finishRoot()
+}
+
+// mountRoot makes the root a mount, which pivot_root wants.
+func (c *container) mountRoot() error {
+	if !c.Root {
+		if err := unix.Mount(c.Rootfs, c.Rootfs, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("bind the root %q: %w", c.Rootfs, err)
+		}
+		return nil
+	}
+	fd := 3 + c.Preserve + descriptors + len(c.Sources)
+	defer unix.Close(fd)
+	err := unix.MoveMount(fd, "", unix.AT_FDCWD, c.Rootfs, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	if err != nil {
+		return fmt.Errorf("move_mount the root to %q: %w", c.Rootfs, err)
+	}
+	return nil
 }
 
 // privateParent makes the mount that a path is in private, in this namespace.

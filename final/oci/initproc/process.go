@@ -56,7 +56,7 @@ func (c *container) finish() error {
 	}
 	path, err := LookPath(p.Args[0], p.Env)
 	if err != nil {
-		return err
+		return &programError{err}
 	}
 	if p.Capabilities == nil {
 		p.Capabilities = &specs.LinuxCapabilities{}
@@ -109,9 +109,23 @@ func (c *container) become(path string, p *specs.Process, sets *CapabilitySets) 
 		}
 	}
 	if err := unix.Exec(path, p.Args, p.Env); err != nil {
-		return &os.PathError{Op: "exec", Path: path, Err: err}
+		return &programError{&os.PathError{Op: "exec", Path: path, Err: err}}
 	}
 	return nil
+}
+
+// programError is an error of the program that was to be executed, not of the container.
+type programError struct{ error }
+
+func (e *programError) Unwrap() error { return e.error }
+
+// ProgramStatus is the exit status that a shell gives for an error of executing a program: 127 if
+// there is none, 126 if it cannot be executed.
+func ProgramStatus(err error) int {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return 127
+	}
+	return 126
 }
 
 // setLimits sets resource limits of this process.
