@@ -398,4 +398,3 @@ func (d *detachKeys) scan(data []byte) (pass []byte, detach bool) {
 	}
 	return out.Bytes(), false
 }
-

@@ -113,7 +113,7 @@ func (s *starting) resolvConf() ([]byte, error) {
 		func(ep *network.Endpoint) bool { return ep.NetworkName != network.Bridge })
 	text, upstream := network.ResolvConf(host, users, dns, s.HostConfig.DNSSearch, s.HostConfig.DNSOptions)
 	if users {
-		s.dns = &shim.DNS{Names: s.e.o.Run + "/network", Upstream: upstream}
+		s.dns = &shim.DNS{Run: s.e.o.Run + "/network", Upstream: upstream}
 	}
 	return text, nil
 }

@@ -57,7 +57,6 @@ func (e *Engine) Events(ctx context.Context, o EventOptions, f func(events.Messa
 	return r.run(ctx, o.Since != "", until)
 }
 
-
 // event says whether an event passes the filters.
 func (f Filters) event(m events.Message) bool {
 	is := func(kind events.Type) func(string) bool {

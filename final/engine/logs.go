@@ -26,14 +26,14 @@ import (
 
 // LogOptions say what of a log to give.
 type LogOptions struct {
-	Stdout, Stderr       bool
-	Follow               bool // go on with what comes, until the container's end
-	Timestamps, Details  bool
-	Since, Until         string // times, see parseTime
-	Tail                 string // the last so many lines; "" or all: all
-	since, until         time.Time
-	tail                 int // -1: all
-	prefix               string // of each line, by Details
+	Stdout, Stderr      bool
+	Follow              bool // go on with what comes, until the container's end
+	Timestamps, Details bool
+	Since, Until        string // times, see parseTime
+	Tail                string // the last so many lines; "" or all: all
+	since, until        time.Time
+	tail                int    // -1: all
+	prefix              string // of each line, by Details
 }
 
 // logLine is a record of the log.

@@ -42,7 +42,7 @@ func (e *Engine) Stats(
 	s.CPUStats = container.CPUStats{
 		CPUUsage: container.CPUUsage{TotalUsage: stats.CPU.Usage.Total,
 			UsageInKernelmode: stats.CPU.Usage.Kernel, UsageInUsermode: stats.CPU.Usage.User,
-			PercpuUsage: stats.CPU.Usage.Percpu},
+			PercpuUsage: stats.CPU.Usage.PerCPU},
 		ThrottlingData: container.ThrottlingData{Periods: stats.CPU.Throttling.Periods,
 			ThrottledPeriods: stats.CPU.Throttling.ThrottledPeriods,
 			ThrottledTime:    stats.CPU.Throttling.ThrottledTime},

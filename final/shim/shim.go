@@ -135,7 +135,7 @@ type HealthCheck struct {
 
 // DNS is what the resolver at 127.0.0.11 answers from.
 type DNS struct {
-	Names    []string // files of names, see package network
+	Run      string   // the folder of package network, see package names
 	Upstream []string // addresses of name servers, for all other questions
 }
 
