@@ -191,7 +191,9 @@ type CopyOptions struct {
 }
 
 // CopyTo unpacks an archive in a folder of a container's.
-func (e *Engine) CopyTo(ctx context.Context, ref, name string, from io.Reader, o CopyOptions) error {
+func (e *Engine) CopyTo(
+	ctx context.Context, ref, name string, from io.Reader, o CopyOptions,
+) error {
 	r, _, err := e.get(ref)
 	if err != nil {
 		return err

@@ -309,7 +309,8 @@ func (e *Engine) Attach(_ context.Context, ref string, s *Streams) (*Attachment,
 		return nil, err
 	}
 	defer a.closeFar()
-	if a.conn, _, err = e.ask(r.ID, shim.Request{Do: "attach", Attach: a.attach}, a.far...); err != nil {
+	request := shim.Request{Do: "attach", Attach: a.attach}
+	if a.conn, _, err = e.ask(r.ID, request, a.far...); err != nil {
 		a.close()
 		return nil, err
 	}

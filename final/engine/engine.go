@@ -91,7 +91,9 @@ func (e *Engine) open() error {
 }
 
 func (e *Engine) openAll() error {
-	for _, dir := range []string{e.o.Root + "/containers", e.o.Root + "/names", e.o.Run + "/containers"} {
+	for _, dir := range []string{
+		e.o.Root + "/containers", e.o.Root + "/names", e.o.Run + "/containers",
+	} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			if errors.Is(err, os.ErrPermission) {
 				return fmt.Errorf("%w (are you root? try: sudo minidocker …)", err)
@@ -115,11 +117,17 @@ func (e *Engine) openAll() error {
 func (e *Engine) dir(id string) string    { return filepath.Join(e.o.Root, "containers", id) }
 func (e *Engine) runDir(id string) string { return filepath.Join(e.o.Run, "containers", id) }
 
-// Images is the store of images, for what package transfer does.
-func (e *Engine) ImageStore() (*image.Store, error) { return e.images, e.open() }
+// ImageStore is the store of images, for what package transfer does.
+func (e *Engine) ImageStore() (*image.Store, error) {
+	err := e.open()
+	return e.images, err
+}
 
 // Storage is the storage, for what package transfer does.
-func (e *Engine) Storage() (storage.Driver, error) { return e.layers, e.open() }
+func (e *Engine) Storage() (storage.Driver, error) {
+	err := e.open()
+	return e.layers, err
+}
 
 // runtime is package oci's.
 func (e *Engine) runtime() *oci.Runtime {
@@ -146,7 +154,8 @@ func (e *Engine) runtimePath() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("minirunc, the runtime, is neither beside %s nor along PATH: make build", self)
+	return "", fmt.Errorf("minirunc, the runtime, is neither beside %s nor along PATH: make build",
+		self)
 }
 
 func (e *Engine) eventsPath() string { return filepath.Join(e.o.Run, "events") }

@@ -111,7 +111,8 @@ func (s *starting) resolvConf() ([]byte, error) {
 	}
 	users := slices.ContainsFunc(s.endpoints,
 		func(ep *network.Endpoint) bool { return ep.NetworkName != network.Bridge })
-	text, upstream := network.ResolvConf(host, users, dns, s.HostConfig.DNSSearch, s.HostConfig.DNSOptions)
+	text, upstream := network.ResolvConf(host, users, dns, s.HostConfig.DNSSearch,
+		s.HostConfig.DNSOptions)
 	if users {
 		s.dns = &shim.DNS{Run: s.e.o.Run + "/network", Upstream: upstream}
 	}

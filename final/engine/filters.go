@@ -3,7 +3,6 @@
 package engine
 
 import (
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,9 +52,9 @@ func (f Filters) labels(labels map[string]string) bool {
 	return !slices.ContainsFunc(f["label!"], fits)
 }
 
-// truth is the value of a filter that says yes or no; set is false if it is not there.
-func (f Filters) truth(name string) (value, set bool, err error) {
-	text := f.first(name)
+// dangling is the filter of that name, which says yes or no; set is false if it is not there.
+func (f Filters) dangling() (value, set bool, err error) {
+	text := f.first("dangling")
 	switch strings.ToLower(text) {
 	case "":
 		return false, false, nil
@@ -64,25 +63,17 @@ func (f Filters) truth(name string) (value, set bool, err error) {
 	case "0", "false", "f":
 		return false, true, nil
 	}
-	return false, false, failed(Invalid, "invalid filter '%s=%s'", name, text)
+	return false, false, failed(Invalid, "invalid filter 'dangling=%s'", text)
 }
 
 func (f Filters) volume(v *volume.Volume, dangling bool) (bool, error) {
-	want, set, err := f.truth("dangling")
+	want, set, err := f.dangling()
 	if err != nil {
 		return false, err
 	}
 	return (!set || want == dangling) && f.labels(v.Labels) &&
 		f.any("driver", func(d string) bool { return d == v.Driver }) &&
 		f.any("name", func(n string) bool { return strings.Contains(v.Name, n) }), nil
-}
-
-// matches says whether a name has a pattern of a shell's, or a text in it.
-func matches(pattern, name string) bool {
-	if ok, err := path.Match(pattern, name); err == nil && ok {
-		return true
-	}
-	return strings.Contains(name, pattern)
 }
 
 // until is the filter's time: one, or a duration before now. The zero time is none.
@@ -100,14 +91,13 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return now.Add(-d), nil
 	}
-	if s, err := strconv.ParseFloat(text, 64); err == nil {
+	if _, err := strconv.ParseFloat(text, 64); err == nil {
 		seconds, fraction, _ := strings.Cut(text, ".")
 		whole, err := strconv.ParseInt(seconds, 10, 64)
 		if err != nil {
 			return time.Time{}, failed(Invalid, "invalid time %q", text)
 		}
 		nanos, _ := strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
-		_ = s
 		return time.Unix(whole, nanos), nil
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999",
@@ -116,6 +106,6 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, failed(Invalid, "invalid time %q: want 2006-01-02T15:04:05Z, seconds since 1970, "+
-		"or how long ago, as 10m", text)
+	return time.Time{}, failed(Invalid, "invalid time %q: want 2006-01-02T15:04:05Z, seconds since "+
+		"1970, or how long ago, as 10m", text)
 }

@@ -65,10 +65,11 @@ type ImageListOptions struct {
 // Images are the images, the youngest first.
 func (e *Engine) Images(_ context.Context, o ImageListOptions) ([]apiimage.Summary, error) {
 	f := o.Filters
-	if err := f.check("before", "dangling", "label", "label!", "reference", "since", "until"); err != nil {
+	err := f.check("before", "dangling", "label", "label!", "reference", "since", "until")
+	if err != nil {
 		return nil, err
 	}
-	dangling, set, err := f.truth("dangling")
+	dangling, set, err := f.dangling()
 	if err != nil {
 		return nil, err
 	}
@@ -145,9 +146,11 @@ func madeAt(img *image.Image) time.Time {
 }
 
 func imageSummary(img *image.Image) apiimage.Summary {
-	s := apiimage.Summary{ID: img.ID, Created: max(madeAt(img).Unix(), 0), Labels: img.Config.Config.Labels,
-		RepoTags: append([]string{}, img.RepoTags...), RepoDigests: append([]string{}, img.RepoDigests...),
-		SharedSize: -1, Size: img.Size}
+	s := apiimage.Summary{
+		ID: img.ID, Created: max(madeAt(img).Unix(), 0), Labels: img.Config.Config.Labels,
+		RepoTags:    append([]string{}, img.RepoTags...),
+		RepoDigests: append([]string{}, img.RepoDigests...), SharedSize: -1, Size: img.Size,
+	}
 	if madeAt(img).IsZero() {
 		s.Created = 0
 	}
@@ -285,7 +288,7 @@ func (e *Engine) PruneImages(ctx context.Context, f Filters) (*ImagesPruned, err
 	if err := f.check("dangling", "label", "label!", "until"); err != nil {
 		return nil, err
 	}
-	dangling, set, err := f.truth("dangling")
+	dangling, set, err := f.dangling()
 	if err != nil {
 		return nil, err
 	}
@@ -315,7 +318,7 @@ func (e *Engine) PruneImages(ctx context.Context, f Filters) (*ImagesPruned, err
 				return pruned, err
 			}
 			pruned.ImagesDeleted = append(pruned.ImagesDeleted, removed...)
-			if slices.ContainsFunc(removed, func(r apiimage.DeleteResponse) bool { return r.Deleted == s.ID }) {
+			if slices.Contains(removed, apiimage.DeleteResponse{Deleted: s.ID}) {
 				pruned.SpaceReclaimed += uint64(max(s.Size, 0))
 			}
 		}

@@ -16,7 +16,9 @@ import (
 )
 
 // Inspect is all that is known of a container.
-func (e *Engine) Inspect(_ context.Context, ref string, size bool) (*container.InspectResponse, error) {
+func (e *Engine) Inspect(
+	_ context.Context, ref string, size bool,
+) (*container.InspectResponse, error) {
 	r, state, err := e.get(ref)
 	if err != nil {
 		return nil, err

@@ -54,7 +54,7 @@ func (e *Engine) Containers(ctx context.Context, o ListOptions) ([]container.Sum
 	slices.SortFunc(records, func(a, b *record) int {
 		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.ID, b.ID))
 	})
-	filter, err := e.containerFilter(o, records)
+	filter, err := e.containerFilter(o)
 	if err != nil {
 		return nil, err
 	}
@@ -73,11 +73,7 @@ func (e *Engine) Containers(ctx context.Context, o ListOptions) ([]container.Sum
 		if err != nil {
 			return nil, err
 		}
-		keep, err := filter(one)
-		if err != nil {
-			return nil, err
-		}
-		if !keep {
+		if !filter(one) {
 			continue
 		}
 		s, err := e.summary(one, o.Size)
@@ -102,7 +98,7 @@ func (e *Engine) listed(r *record) (*listed, error) {
 }
 
 // containerFilter makes one function of all filters.
-func (e *Engine) containerFilter(o ListOptions, records []*record) (func(*listed) (bool, error), error) {
+func (e *Engine) containerFilter(o ListOptions) (func(*listed) bool, error) {
 	f := o.Filters
 	for _, status := range f["status"] {
 		if err := container.ValidateContainerState(container.ContainerState(status)); err != nil {
@@ -132,10 +128,10 @@ func (e *Engine) containerFilter(o ListOptions, records []*record) (func(*listed
 		return nil, err
 	}
 	all := o.All || o.Limit > 0 || len(f["status"])+len(exited)+len(f["before"])+len(f["since"]) > 0
-	return func(c *listed) (bool, error) {
+	return func(c *listed) bool {
 		if !all && c.status != container.StateRunning && c.status != container.StatePaused &&
 			c.status != container.StateRestarting {
-			return false, nil
+			return false
 		}
 		return (before.IsZero() || c.Created.Before(before)) &&
 			(since.IsZero() || c.Created.After(since)) &&
@@ -150,7 +146,7 @@ func (e *Engine) containerFilter(o ListOptions, records []*record) (func(*listed
 			f.any("volume", func(v string) bool { return hasVolume(c.record, v) }) &&
 			f.any("publish", func(v string) bool { return hasPort(c.HostConfig.PortBindings, v) }) &&
 			f.any("expose", func(v string) bool { return hasPort(c.Config.ExposedPorts, v) }) &&
-			(ancestors == nil || ancestors(c.record)), nil
+			(ancestors == nil || ancestors(c.record))
 	}, nil
 }
 

@@ -164,7 +164,8 @@ func fromMount(m mount.Mount) (mountPoint, error) {
 	p := mountPoint{MountPoint: container.MountPoint{
 		Type: m.Type, Destination: path.Clean(m.Target), RW: !m.ReadOnly}}
 	if m.Target == "" {
-		return p, failed(Invalid, "invalid mount config for type %q: field Target must not be empty", m.Type)
+		return p, failed(Invalid, "invalid mount config for type %q: field Target must not be empty",
+			m.Type)
 	}
 	switch m.Type {
 	case mount.TypeBind:
@@ -185,8 +186,8 @@ func fromMount(m mount.Mount) (mountPoint, error) {
 			}
 		}
 		if !exists(p.Source) && !slices.Contains(p.Options, "create") {
-			return p, failed(Invalid, `invalid mount config for type "bind": bind source path does not exist: %s`,
-				p.Source)
+			return p, failed(Invalid, `invalid mount config for type "bind": `+
+				"bind source path does not exist: %s", p.Source)
 		}
 	case mount.TypeVolume:
 		p.Name, p.Driver = m.Source, "local"
@@ -301,7 +302,8 @@ func baseMounts(host *container.HostConfig) []specs.Mount {
 		cgroup = cgroup[:4]
 	}
 	all := []specs.Mount{
-		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/proc", Type: "proc", Source: "proc",
+			Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs",
 			Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{
@@ -314,16 +316,17 @@ func baseMounts(host *container.HostConfig) []specs.Mount {
 			Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
 	}
 	if host.IpcMode.IsHost() {
-		all = append(all, bindMount("/dev/mqueue", "/dev/mqueue", "rw"), bindMount("/dev/shm", "/dev/shm", "rw"))
-		return all
+		return append(all, bindMount("/dev/mqueue", "/dev/mqueue", "rw"),
+			bindMount("/dev/shm", "/dev/shm", "rw"))
 	}
 	all = append(all, specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue",
 		Options: []string{"nosuid", "noexec", "nodev"}})
 	if host.IpcMode.IsNone() {
 		return all
 	}
-	return append(all, specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{
-		"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", host.ShmSize)}})
+	size := fmt.Sprintf("size=%d", host.ShmSize)
+	return append(all, specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
+		Options: []string{"nosuid", "noexec", "nodev", "mode=1777", size}})
 }
 
 func bindMount(source, destination string, options ...string) specs.Mount {
@@ -390,7 +393,7 @@ func (s *starting) userMount(m mountPoint) (specs.Mount, error) {
 	}
 	if m.Type == mount.TypeTmpfs {
 		options := []string{"nosuid", "nodev"}
-		noexec, sized := true, false
+		noexec := true
 		for o := range strings.SplitSeq(m.Tmpfs, ",") {
 			switch {
 			case o == "":
@@ -405,12 +408,11 @@ func (s *starting) userMount(m mountPoint) (specs.Mount, error) {
 				if err == nil {
 					o = fmt.Sprintf("size=%d", n)
 				}
-				options, sized = append(options, o), true
+				options = append(options, o)
 			default:
 				options = append(options, o)
 			}
 		}
-		_ = sized
 		if noexec {
 			options = append(options, "noexec")
 		}

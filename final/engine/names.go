@@ -101,7 +101,8 @@ func (e *Engine) takeRandom(id string) (string, error) {
 
 var adjectives = []string{
 	"able", "airy", "amber", "bold", "brave", "bright", "brisk", "calm", "candid", "clear", "clever",
-	"cosy", "crisp", "curious", "daring", "eager", "early", "easy", "fair", "fleet", "fond", "frank",
+	"cosy", "crisp", "curious", "daring", "eager", "early", "easy", "fair", "fleet", "fond",
+	"frank",
 	"fresh", "gentle", "glad", "golden", "grand", "happy", "hardy", "honest", "humble", "jolly", "keen",
 	"kind", "light", "lively", "loyal", "lucky", "mellow", "merry", "mild", "neat", "nimble", "noble",
 	"patient", "plain", "polite", "proud", "quick", "quiet", "ready", "sharp", "silent", "sleek",
@@ -114,7 +115,8 @@ var animals = []string{
 	"eagle", "eel", "egret", "falcon", "ferret", "finch", "fox", "frog", "gecko", "goose", "grouse",
 	"hare", "hawk", "heron", "ibex", "jackdaw", "jay", "kestrel", "kite", "lark", "lynx", "magpie",
 	"marten", "mole", "moose", "newt", "ocelot", "orca", "osprey", "otter", "owl", "perch", "pike",
-	"plover", "puffin", "quail", "raven", "robin", "rook", "salmon", "seal", "shrew", "siskin", "snipe",
+	"plover", "puffin", "quail", "raven", "robin", "rook", "salmon", "seal", "shrew", "siskin",
+	"snipe",
 	"sparrow", "stoat", "stork", "swan", "swift", "tern", "toad", "trout", "viper", "vole", "walrus",
 	"whale", "wren",
 }

@@ -108,8 +108,8 @@ func (s *starting) reserve() error {
 		}
 		ep, err := s.e.networks.Reserve(name, request)
 		if errors.Is(err, network.ErrPort) {
-			return &StartError{125, fmt.Errorf("driver failed programming external connectivity on endpoint %s: %w",
-				s.Name, err)}
+			return &StartError{125, fmt.Errorf("driver failed programming external connectivity on "+
+				"endpoint %s: %w", s.Name, err)}
 		}
 		if err != nil {
 			return netError(err)
@@ -155,7 +155,7 @@ func (s *starting) ports() ([]network.Port, error) {
 	for port, to := range bindings {
 		for _, b := range to {
 			p := network.Port{HostIP: b.HostIP, ContainerPort: port.Num(), Proto: string(port.Proto())}
-			first, last, ranged := strings.Cut(b.HostPort, "-")
+			first, last, _ := strings.Cut(b.HostPort, "-")
 			for _, one := range []struct {
 				text string
 				to   *uint16
@@ -169,7 +169,6 @@ func (s *starting) ports() ([]network.Port, error) {
 				}
 				*one.to = uint16(n)
 			}
-			_ = ranged
 			all = append(all, p)
 		}
 	}
@@ -358,10 +357,11 @@ func toNetwork(n *network.Network) apinet.Network {
 
 // Networks are all networks that pass the filters.
 func (e *Engine) Networks(_ context.Context, f Filters) ([]apinet.Summary, error) {
-	if err := f.check("dangling", "driver", "id", "label", "label!", "name", "scope", "type"); err != nil {
+	err := f.check("dangling", "driver", "id", "label", "label!", "name", "scope", "type")
+	if err != nil {
 		return nil, err
 	}
-	dangling, set, err := f.truth("dangling")
+	dangling, set, err := f.dangling()
 	if err != nil {
 		return nil, err
 	}

@@ -229,7 +229,8 @@ func capabilitiesOf(host *container.HostConfig) ([]string, error) {
 	if addAll {
 		caps = known
 	}
-	caps = slices.DeleteFunc(slices.Clone(caps), func(c string) bool { return slices.Contains(drop, c) })
+	caps = slices.DeleteFunc(slices.Clone(caps),
+		func(c string) bool { return slices.Contains(drop, c) })
 	for _, c := range add {
 		if !slices.Contains(caps, c) {
 			caps = append(caps, c)

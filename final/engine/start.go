@@ -32,14 +32,13 @@ type starting struct {
 	root      *os.File // its root file system, mounted nowhere yet
 	endpoints []*network.Endpoint
 	dns       *shim.DNS
-	warnings  []string
 	undo      []func()
 }
 
 // Start starts a container. With streams it is attached from the first byte on, and the caller
 // waits for its end by the attachment, which does what is to be done then. Without, it is nil.
 // An error is a StartError if the container's own program is its reason, or the engine's work.
-func (e *Engine) Start(ctx context.Context, ref string, s *Streams) (*Attachment, error) {
+func (e *Engine) Start(_ context.Context, ref string, s *Streams) (*Attachment, error) {
 	l, err := e.lock(ref)
 	if err != nil {
 		return nil, err
@@ -65,16 +64,16 @@ func (e *Engine) Start(ctx context.Context, ref string, s *Streams) (*Attachment
 	if held {
 		return nil, failed(Conflict, "container %s is ending at this moment", l.ID)
 	}
-	return e.startLocked(ctx, l, run, 0, s)
+	return e.startLocked(l, run, 0, s)
 }
 
 // startLocked starts a container of which the run folder's lock is held, too. It closes that.
 func (e *Engine) startLocked(
-	ctx context.Context, l *locked, run *os.File, retries int, s *Streams,
+	l *locked, run *os.File, retries int, s *Streams,
 ) (*Attachment, error) {
 	st := &starting{locked: l, retries: retries}
 	defer run.Close()
-	a, err := st.start(ctx, run, s)
+	a, err := st.start(run, s)
 	if err != nil {
 		for i := len(st.undo) - 1; i >= 0; i-- {
 			st.undo[i]()
@@ -90,7 +89,7 @@ func (e *Engine) startLocked(
 	return a, nil
 }
 
-func (s *starting) start(ctx context.Context, run *os.File, streams *Streams) (*Attachment, error) {
+func (s *starting) start(run *os.File, streams *Streams) (*Attachment, error) {
 	var err error
 	if s.secure, err = parseSecurity(s.HostConfig.SecurityOpt); err != nil {
 		return nil, err
@@ -309,7 +308,7 @@ func healthCheck(r *record) *shim.HealthCheck {
 
 // Restarted is what a shim asks for that has waited for a container to be started again: it hands
 // over the lock of the run folder.
-func (e *Engine) Restarted(ctx context.Context, id string, run *os.File) error {
+func (e *Engine) Restarted(id string, run *os.File) error {
 	if err := e.open(); err != nil {
 		return err
 	}
@@ -337,7 +336,7 @@ func (e *Engine) Restarted(ctx context.Context, id string, run *os.File) error {
 		return nil
 	}
 	count := state.RestartCount + 1
-	_, err = e.startLocked(ctx, l, run, count, nil)
+	_, err = e.startLocked(l, run, count, nil)
 	if err != nil {
 		_ = (&shim.State{Status: "exited", ExitCode: 125, Error: err.Error(),
 			RestartCount: count, StartedAt: state.StartedAt, FinishedAt: time.Now().UTC(),

@@ -126,8 +126,10 @@ func networkStats(pid int) map[string]container.NetworkStats {
 		for i := range n {
 			n[i], _ = strconv.ParseUint(f[i], 10, 64)
 		}
-		all[name] = container.NetworkStats{RxBytes: n[0], RxPackets: n[1], RxErrors: n[2], RxDropped: n[3],
-			TxBytes: n[8], TxPackets: n[9], TxErrors: n[10], TxDropped: n[11]}
+		all[name] = container.NetworkStats{
+			RxBytes: n[0], RxPackets: n[1], RxErrors: n[2], RxDropped: n[3],
+			TxBytes: n[8], TxPackets: n[9], TxErrors: n[10], TxDropped: n[11],
+		}
 	}
 	return all
 }

@@ -38,7 +38,8 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 	info := &system.Info{
 		Driver: e.layers.Name(), DriverStatus: e.layers.Status(), LoggingDriver: "json-file",
 		CgroupDriver: "cgroupfs", CgroupVersion: "1", KernelVersion: kernelRelease(),
-		OperatingSystem: operatingSystem(), OSType: "linux", Architecture: machine(), NCPU: runtime.NumCPU(),
+		OperatingSystem: operatingSystem(), OSType: "linux", Architecture: machine(),
+		NCPU:     runtime.NumCPU(),
 		MemTotal: int64(memoryTotal()), DockerRootDir: e.o.Root, Name: host, ServerVersion: Version,
 		DefaultRuntime: "minirunc", SystemTime: time.Now().Format(time.RFC3339Nano),
 		SecurityOptions: []string{"name=seccomp,profile=builtin"}, MemoryLimit: true, SwapLimit: true,
@@ -137,8 +138,10 @@ func (e *Engine) DiskUsage(ctx context.Context) (*system.DiskUsage, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &system.DiskUsage{ImageUsage: &apiimage.DiskUsage{Items: images, TotalCount: int64(len(images))},
-		BuildCacheUsage: &build.DiskUsage{}}
+	u := &system.DiskUsage{
+		ImageUsage:      &apiimage.DiskUsage{Items: images, TotalCount: int64(len(images))},
+		BuildCacheUsage: &build.DiskUsage{},
+	}
 	layers, err := e.layers.List()
 	if err != nil {
 		return nil, err

@@ -47,7 +47,9 @@ func mergeResources(to, from *container.Resources) {
 }
 
 // updateRunning changes a running container: its control group, and its shim's mind.
-func (e *Engine) updateRunning(l *locked, host *container.HostConfig, u container.UpdateConfig) error {
+func (e *Engine) updateRunning(
+	l *locked, host *container.HostConfig, u container.UpdateConfig,
+) error {
 	err := e.runtime().Update(l.ID, func(r *specs.LinuxResources) error {
 		limits, err := toResources(&host.Resources)
 		if err != nil {

@@ -42,11 +42,13 @@ func (e *Engine) lockVolumes() (*os.File, error) {
 }
 
 // makeVolume makes a volume, if it is not there; made says whether.
-func (e *Engine) makeVolume(name string, r *volumeRecord, anonymous bool) (*volume.Volume, bool, error) {
+func (e *Engine) makeVolume(
+	name string, r *volumeRecord, anonymous bool,
+) (*volume.Volume, bool, error) {
 	if err := validName(name); err != nil {
-		return nil, false, failed(Invalid, "%q includes invalid characters for a local volume name, only "+
-			`"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`,
-			name)
+		return nil, false, failed(Invalid, "%q includes invalid characters for a local volume name, "+
+			`only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, `+
+			"use absolute path", name)
 	}
 	lock, err := e.lockVolumes()
 	if err != nil {
@@ -112,7 +114,8 @@ func (e *Engine) CreateVolume(_ context.Context, r volume.CreateRequest) (*volum
 		return nil, err
 	}
 	if r.Driver != "" && r.Driver != "local" {
-		return nil, failed(NotFound, "error looking up volume plugin %s: plugin %q not found", r.Driver, r.Driver)
+		return nil, failed(NotFound, "error looking up volume plugin %s: plugin %q not found",
+			r.Driver, r.Driver)
 	}
 	if len(r.DriverOpts) > 0 {
 		return nil, failed(Unavailable, "options of a volume are not supported: bind a folder with -v, "+

@@ -237,7 +237,7 @@ func FromFD(fd int) (*Conn, error) {
 	}
 	u, ok := c.(*net.UnixConn)
 	if !ok {
-		c.Close()
+		_ = c.Close() // of a mistake, whatever it is
 		return nil, errors.New("the descriptor is no unix socket")
 	}
 	return &Conn{u}, nil

@@ -28,7 +28,7 @@ func (s *server) checkHealth(done chan struct{}) {
 	for {
 		wait := h.Interval
 		starting := h.StartPeriod > 0 && time.Since(began) < h.StartPeriod
-		if starting && h.StartInterval > 0 && s.State.Health.Status == "starting" {
+		if starting && h.StartInterval > 0 && s.health() == "starting" {
 			wait = h.StartInterval
 		}
 		select {
@@ -42,6 +42,13 @@ func (s *server) checkHealth(done chan struct{}) {
 		}
 		s.note(result, h.StartPeriod > 0 && result.Start.Sub(began) < h.StartPeriod)
 	}
+}
+
+// health is what the checks have found so far.
+func (s *server) health() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.State.Health.Status
 }
 
 // probe runs the check once. ok is false if the container ended meanwhile.
@@ -90,7 +97,8 @@ func (s *server) probe(done chan struct{}) (result shim.HealthResult, ok bool) {
 	case <-done:
 		return result, false
 	}
-	_ = out.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // what it left running may say more
+	// What it left running may say more.
+	_ = out.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 	result.Output = <-said
 	return result, true
 }

@@ -26,7 +26,6 @@ type streams struct {
 
 	mu    sync.Mutex
 	sinks []*sink
-	fed   int // how many have fed standard input so far
 }
 
 // sink is somebody who is attached; streams that are not wanted, or gone, are nil.

@@ -46,13 +46,11 @@ type server struct {
 func Watch(told string) int {
 	debug.SetGCPercent(20) // a small heap, and seldom anything to collect
 	s, err := newServer(told)
-	if err == nil {
-		err = s.serve()
-	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "shim:", err)
 		return 1
 	}
+	s.serve()
 	return 0
 }
 
@@ -86,7 +84,7 @@ func newServer(told string) (*server, error) {
 }
 
 // serve is the whole of the second life.
-func (s *server) serve() error {
+func (s *server) serve() {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
 	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
@@ -106,7 +104,6 @@ func (s *server) serve() error {
 	status := s.await(children)
 	stop()
 	s.finish(status)
-	return nil
 }
 
 // warn says what is wrong where somebody may see it: in the container's folder.
