@@ -173,11 +173,11 @@ func (c *CLI) usage(e *entry, err error) error {
 // globals takes the options before the command off.
 func (c *CLI) globals(args []string) (rest []string, help bool, err error) {
 	flags := []cli.Flag{
-		text("root", "Folder of the persistent state (default /var/lib/minidocker)"),
-		text("run", "Folder of the state until the next boot (default /run/minidocker)"),
-		text("storage-driver s", "Storage driver (default: the best that this machine has)"),
-		text("config", "Folder of the registries' credentials (default ~/.docker)"),
-		toggle("debug D", "Say more"), toggle("version v", "Print the version"),
+		Text("root", "Folder of the persistent state (default /var/lib/minidocker)"),
+		Text("run", "Folder of the state until the next boot (default /run/minidocker)"),
+		Text("storage-driver s", "Storage driver (default: the best that this machine has)"),
+		Text("config", "Folder of the registries' credentials (default ~/.docker)"),
+		Toggle("debug D", "Say more"), Toggle("version v", "Print the version"),
 	}
 	if len(args) > 0 && !isFlag(args[0]) { // mostly
 		return args, false, nil

@@ -19,13 +19,15 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/engine"
 )
 
 var id = strings.Repeat("ab", 32)
 
 func TestRun(t *testing.T) {
 	s := newSession()
-	s.fake.output, s.fake.ending = "out", Ending{Status: 3}
+	s.fake.output, s.fake.ending = "out", engine.Ending{Status: 3}
 	s.run("run", "busybox").want(t, 3, "out", "WARNING: beware\nerr")
 	s.in = "typed"
 	s.run("run", "-i", "busybox").want(t, 3, "typedout", "err")
@@ -33,11 +35,11 @@ func TestRun(t *testing.T) {
 	if want := []string{"create busybox", "start abab false"}; !reflect.DeepEqual(s.fake.calls, want) {
 		t.Errorf("run -d: %q", s.fake.calls)
 	}
-	s.fake.ending = Ending{Detached: true}
+	s.fake.ending = engine.Ending{Detached: true}
 	s.run("run", "busybox").want(t, 0, "out", "")
-	s.fake.ending = Ending{Status: 137, Error: "shim died"}
+	s.fake.ending = engine.Ending{Status: 137, Error: "shim died"}
 	s.run("run", "busybox").want(t, 137, "out", "minidocker: shim died")
-	s.fake.startErr = &StartError{Status: 127, Err: io.ErrUnexpectedEOF}
+	s.fake.startErr = &engine.StartError{Status: 127, Err: io.ErrUnexpectedEOF}
 	s.run("run", "busybox", "nix").want(t, 127, "", "unexpected EOF")
 	s.run("run", "-d", "busybox", "nix").want(t, 127, "", "unexpected EOF")
 }
@@ -87,7 +89,7 @@ func TestRun_Terminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := tty(t, slave)
-	err = c.session(&a, func(s *Streams) (Attachment, error) {
+	err = c.session(&a, func(s *engine.Streams) (Attachment, error) {
 		if rows, columns := s.Size(); rows != 33 || columns != 99 {
 			t.Errorf("size %d x %d", rows, columns)
 		}
@@ -125,7 +127,7 @@ func TestDetachKeys(t *testing.T) {
 
 func TestExec(t *testing.T) {
 	s := newSession()
-	s.fake.ending = Ending{Status: 5}
+	s.fake.ending = engine.Ending{Status: 5}
 	s.run("exec", "-e", "A=1,2", "-u", "1", "-w", "/x", "--privileged", "web", "sh", "-c", "ls").want(t, 5, "", "err")
 	want := &container.ExecCreateRequest{
 		User: "1", Privileged: true, AttachStdout: true, AttachStderr: true, Env: []string{"A=1,2"},
@@ -140,7 +142,7 @@ func TestExec(t *testing.T) {
 	}
 	s.run("exec", "web").want(t, 1, "", "requires at least 2 arguments")
 	s.run("exec", "-it", "web", "sh").want(t, 1, "", "stdin is not a terminal")
-	s.fake.startErr = &StartError{Status: 126, Err: io.EOF}
+	s.fake.startErr = &engine.StartError{Status: 126, Err: io.EOF}
 	s.run("exec", "web", "/etc").want(t, 126, "", "EOF")
 }
 
@@ -181,7 +183,7 @@ func TestAttach(t *testing.T) {
 	s.fake.inspected = &container.InspectResponse{State: &container.State{}, Config: &container.Config{OpenStdin: true}}
 	s.run("attach", "web").want(t, 1, "", "cannot attach to a stopped container, start it first")
 	s.fake.inspected.State.Running = true
-	s.in, s.fake.ending = "hello", Ending{Status: 9}
+	s.in, s.fake.ending = "hello", engine.Ending{Status: 9}
 	s.run("attach", "web").want(t, 9, "hello", "err")
 	s.run("attach", "--no-stdin", "web").want(t, 9, "", "err")
 	s.fake.inspected.State.Running = false
@@ -205,7 +207,7 @@ func TestPs(t *testing.T) {
 	s.run("ps", "-a", "--filter", "label=a=b", "--filter", "status=running", "-n", "3").want(t, 0,
 		"CONTAINER ID   IMAGE     COMMAND                  CREATED       STATUS       PORTS                                                       NAMES\n"+
 			"abababababab   busybox   \"httpd -f -h /www/pa…\"   2 hours ago   Up 2 hours   0.0.0.0:8080-8081->80-81/tcp, [::]:8080->80/tcp, 9000/udp   web\n", "")
-	want := ListOptions{All: true, Limit: 3, Filters: Filters{"label": {"a=b"}, "status": {"running"}}}
+	want := engine.ListOptions{All: true, Limit: 3, Filters: engine.Filters{"label": {"a=b"}, "status": {"running"}}}
 	if !reflect.DeepEqual(s.fake.list, want) {
 		t.Errorf("%+v", s.fake.list)
 	}

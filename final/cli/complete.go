@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"minidocker/final/engine"
 )
 
 //go:embed completions
@@ -144,7 +146,7 @@ func (c *CLI) objects(ctx context.Context, kind string) (names []string) {
 	kind, _, _ = strings.Cut(kind, "[")
 	all := kind == "NAME|ID"
 	if kind == "CONTAINER" || all {
-		list, _ := e.Containers(ctx, ListOptions{All: true})
+		list, _ := e.Containers(ctx, engine.ListOptions{All: true})
 		for i := range list {
 			for _, name := range list[i].Names {
 				names = append(names, trimSlash(name))
@@ -152,7 +154,7 @@ func (c *CLI) objects(ctx context.Context, kind string) (names []string) {
 		}
 	}
 	if kind == "IMAGE" || kind == "SOURCE_IMAGE" || all {
-		list, _ := e.Images(ctx, ImageListOptions{})
+		list, _ := e.Images(ctx, engine.ImageListOptions{})
 		for i := range list {
 			names = append(names, list[i].RepoTags...)
 		}

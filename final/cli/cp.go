@@ -14,6 +14,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"minidocker/final/storage/archive"
+
+	"minidocker/final/engine"
 )
 
 func cpCommand(c *CLI) *cli.Command {
@@ -22,12 +24,12 @@ func cpCommand(c *CLI) *cli.Command {
 		ArgsUsage:   "CONTAINER:SRC_PATH|SRC_PATH|- CONTAINER:DEST_PATH|DEST_PATH|-",
 		Description: "cp web:/etc/hosts .\ncp site/. web:/www\ncp web:/www - | tar t",
 		Flags: []cli.Flag{
-			toggle("archive a", "Keep owners (default: root in the container, you here)"),
-			toggle("follow-link L", "Copy what a link in SRC_PATH points to"),
-			toggle("quiet q", "Don't say what was copied"),
+			Toggle("archive a", "Keep owners (default: root in the container, you here)"),
+			Toggle("follow-link L", "Copy what a link in SRC_PATH points to"),
+			Toggle("quiet q", "Don't say what was copied"),
 		},
 		Action: func(ctx *cli.Context) error {
-			if err := exactly(ctx, 2); err != nil {
+			if err := Exactly(ctx, 2); err != nil {
 				return err
 			}
 			return c.cp(ctx)
@@ -178,7 +180,7 @@ func (t *transfer) toContainer(source, ref, target string) error {
 	if !strings.HasPrefix(target, "/") {
 		target = "/" + target
 	}
-	o := CopyOptions{CopyUIDGID: t.ctx.Bool("archive")}
+	o := engine.CopyOptions{CopyUIDGID: t.ctx.Bool("archive")}
 	if source == "-" {
 		return t.engine.CopyTo(t.ctx.Context, ref, target, t.In, o)
 	}

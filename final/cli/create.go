@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"minidocker/final/cli/request"
+	"minidocker/final/engine"
 )
 
 func createCommand(c *CLI) *cli.Command {
@@ -37,7 +38,7 @@ func createCommand(c *CLI) *cli.Command {
 
 func (c *CLI) parseContainer(ctx *cli.Context) (*request.Container, error) {
 	if ctx.NArg() == 0 {
-		return nil, atLeast(ctx, 1)
+		return nil, AtLeast(ctx, 1)
 	}
 	switch pull := ctx.String("pull"); pull {
 	case "", "missing", "always", "never":
@@ -79,7 +80,7 @@ func (c *CLI) create(ctx *cli.Context, r *request.Container) (id string, err err
 			return "", err
 		}
 	}
-	o := CreateOptions{
+	o := engine.CreateOptions{
 		Name: ctx.String("name"), Config: r.Config, HostConfig: r.HostConfig,
 		Networking: r.Networking, Platform: platform,
 	}

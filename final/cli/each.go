@@ -8,16 +8,16 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// atLeast is an error if there are fewer arguments.
-func atLeast(ctx *cli.Context, n int) error {
+// AtLeast is an error if there are fewer arguments.
+func AtLeast(ctx *cli.Context, n int) error {
 	if ctx.NArg() >= n {
 		return nil
 	}
 	return fmt.Errorf("'%s %s' requires at least %s", ctx.App.Name, ctx.Command.Name, counted(n))
 }
 
-// exactly is an error if there are fewer arguments, or more.
-func exactly(ctx *cli.Context, n int) error {
+// Exactly is an error if there are fewer arguments, or more.
+func Exactly(ctx *cli.Context, n int) error {
 	if ctx.NArg() == n {
 		return nil
 	}
@@ -48,7 +48,7 @@ func (c *CLI) each(ctx *cli.Context, do func(e Engine, ref string) error) error 
 
 // eachQuietly is each, but prints nothing where it goes well.
 func (c *CLI) eachQuietly(ctx *cli.Context, do func(e Engine, ref string) error) error {
-	if err := atLeast(ctx, 1); err != nil {
+	if err := AtLeast(ctx, 1); err != nil {
 		return err
 	}
 	e, err := c.Engine()

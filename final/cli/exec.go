@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"minidocker/final/cli/request"
+	"minidocker/final/engine"
 )
 
 func execCommand(c *CLI) *cli.Command {
@@ -17,19 +18,19 @@ func execCommand(c *CLI) *cli.Command {
 		ArgsUsage:   "CONTAINER COMMAND [ARG...]",
 		Description: "exec -it web sh\nexec -u www-data -e DEBUG=1 web env",
 		Flags: []cli.Flag{
-			toggle("detach d", "Run in the background"),
-			text("detach-keys", "Keys that detach from the command (default ctrl-p,ctrl-q)"),
-			list("env e", "Set an environment variable"),
-			list("env-file", "Read environment variables from a file"),
-			toggle("interactive i", "Keep STDIN open even if not attached"),
-			toggle("privileged", "Give all privileges of the host's root"),
-			toggle("tty t", "Allocate a pseudo-terminal"),
-			text("user u", "User, and group (name|uid[:group|gid])"),
-			text("workdir w", "Working directory"),
+			Toggle("detach d", "Run in the background"),
+			Text("detach-keys", "Keys that detach from the command (default ctrl-p,ctrl-q)"),
+			List("env e", "Set an environment variable"),
+			List("env-file", "Read environment variables from a file"),
+			Toggle("interactive i", "Keep STDIN open even if not attached"),
+			Toggle("privileged", "Give all privileges of the host's root"),
+			Toggle("tty t", "Allocate a pseudo-terminal"),
+			Text("user u", "User, and group (name|uid[:group|gid])"),
+			Text("workdir w", "Working directory"),
 		},
 		Action: func(ctx *cli.Context) error {
 			err := c.execIn(ctx)
-			var s *StartError
+			var s *engine.StartError
 			if errors.As(err, &s) {
 				return &Status{Code: s.Status, Err: err}
 			}
@@ -39,7 +40,7 @@ func execCommand(c *CLI) *cli.Command {
 }
 
 func (c *CLI) execIn(ctx *cli.Context) error {
-	if err := atLeast(ctx, 2); err != nil {
+	if err := AtLeast(ctx, 2); err != nil {
 		return err
 	}
 	detach := ctx.Bool("detach")
@@ -70,7 +71,7 @@ func (c *CLI) execIn(ctx *cli.Context) error {
 	if rows, columns := c.size(); r.Tty && rows > 0 {
 		r.ConsoleSize = &[2]uint{uint(rows), uint(columns)}
 	}
-	return c.session(&a, func(s *Streams) (Attachment, error) {
+	return c.session(&a, func(s *engine.Streams) (Attachment, error) {
 		return e.Exec(ctx.Context, ctx.Args().First(), r, s)
 	})
 }

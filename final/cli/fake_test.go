@@ -9,29 +9,31 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
+
+	"minidocker/final/engine"
 )
 
 // fake is an engine that writes down what it is asked. What it lacks is the nil Engine's.
 type fake struct {
 	Engine
-	created    *CreateOptions
+	created    *engine.CreateOptions
 	images     []string // that it has; create misses all others
 	calls      []string
 	containers []container.Summary
-	list       ListOptions
+	list       engine.ListOptions
 	execed     *container.ExecCreateRequest
 	network    network.CreateRequest
 	connect    network.ConnectRequest
 	update     container.UpdateConfig
 	inspected  *container.InspectResponse
 	output     string // of the container
-	ending     Ending
+	ending     engine.Ending
 	startErr   error
 	files      map[string]container.PathStat
 	copied     bytes.Buffer
@@ -42,7 +44,7 @@ func (f *fake) call(format string, args ...any) {
 	f.calls = append(f.calls, fmt.Sprintf(format, args...))
 }
 
-func (f *fake) Create(_ context.Context, o CreateOptions) (container.CreateResponse, error) {
+func (f *fake) Create(_ context.Context, o engine.CreateOptions) (container.CreateResponse, error) {
 	f.created = &o
 	for _, name := range f.images {
 		if name == o.Config.Image {
@@ -54,16 +56,16 @@ func (f *fake) Create(_ context.Context, o CreateOptions) (container.CreateRespo
 }
 
 func missing(format string, args ...any) error {
-	return fmt.Errorf(format+" (%w)", append(args, ErrNotFound)...)
+	return &engine.Error{Kind: engine.NotFound, Err: fmt.Errorf(format, args...)}
 }
 
 // running is the fake's attachment.
 type running struct {
 	f *fake
-	s *Streams
+	s *engine.Streams
 }
 
-func (r running) Wait() (Ending, error) {
+func (r running) Wait() (engine.Ending, error) {
 	if r.s.In != nil {
 		_, _ = io.Copy(r.s.Out, r.s.In)
 	}
@@ -74,19 +76,19 @@ func (r running) Wait() (Ending, error) {
 	return r.f.ending, nil
 }
 
-func (r running) Signal(s syscall.Signal) error { r.f.call("signal %v", s); return nil }
+func (r running) Signal(s unix.Signal) error { r.f.call("signal %v", s); return nil }
 
-func (f *fake) Start(_ context.Context, ref string, s *Streams) (Attachment, error) {
+func (f *fake) Start(_ context.Context, ref string, s *engine.Streams) (Attachment, error) {
 	f.call("start %.4s %t", ref, s != nil)
 	return running{f, s}, f.startErr
 }
 
-func (f *fake) Attach(_ context.Context, ref string, s *Streams) (Attachment, error) {
+func (f *fake) Attach(_ context.Context, ref string, s *engine.Streams) (Attachment, error) {
 	f.call("attach %s", ref)
 	return running{f, s}, nil
 }
 
-func (f *fake) Exec(_ context.Context, ref string, r *container.ExecCreateRequest, s *Streams) (Attachment, error) {
+func (f *fake) Exec(_ context.Context, ref string, r *container.ExecCreateRequest, s *engine.Streams) (Attachment, error) {
 	f.execed = r
 	f.call("exec %s %t", ref, s != nil)
 	return running{f, s}, f.startErr
@@ -112,7 +114,7 @@ func (f *fake) Kill(_ context.Context, ref, signal string) error {
 	return nil
 }
 
-func (f *fake) Remove(_ context.Context, ref string, o RemoveOptions) error {
+func (f *fake) Remove(_ context.Context, ref string, o engine.RemoveOptions) error {
 	if ref == "nix" {
 		return missing("No such container: nix")
 	}
@@ -124,12 +126,12 @@ func (f *fake) Wait(context.Context, string, container.WaitCondition) (container
 	return container.WaitResponse{StatusCode: 7}, nil
 }
 
-func (f *fake) Containers(_ context.Context, o ListOptions) ([]container.Summary, error) {
+func (f *fake) Containers(_ context.Context, o engine.ListOptions) ([]container.Summary, error) {
 	f.list = o
 	return f.containers, nil
 }
 
-func (f *fake) Images(context.Context, ImageListOptions) ([]image.Summary, error) {
+func (f *fake) Images(context.Context, engine.ImageListOptions) ([]image.Summary, error) {
 	return []image.Summary{
 		{ID: "sha256:" + strings.Repeat("c", 64), RepoTags: []string{"a/b:1", "b:2"}, Size: 4_321_000,
 			RepoDigests: []string{"a/b@sha256:" + strings.Repeat("d", 64)}},
@@ -164,7 +166,7 @@ func (f *fake) Update(_ context.Context, _ string, u container.UpdateConfig) (co
 	return container.UpdateResponse{}, nil
 }
 
-func (f *fake) PruneContainers(_ context.Context, fs Filters) (container.PruneReport, error) {
+func (f *fake) PruneContainers(_ context.Context, fs engine.Filters) (container.PruneReport, error) {
 	f.call("prune %v", fs)
 	return container.PruneReport{ContainersDeleted: []string{"one"}, SpaceReclaimed: 2_500}, nil
 }
@@ -176,7 +178,7 @@ func (f *fake) StatPath(_ context.Context, _, path string) (container.PathStat, 
 	return container.PathStat{}, missing("no %s", path)
 }
 
-func (f *fake) CopyTo(_ context.Context, ref, path string, tar io.Reader, _ CopyOptions) error {
+func (f *fake) CopyTo(_ context.Context, ref, path string, tar io.Reader, _ engine.CopyOptions) error {
 	f.call("copy to %s:%s", ref, path)
 	_, err := f.copied.ReadFrom(tar)
 	return err

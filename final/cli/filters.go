@@ -7,11 +7,13 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"minidocker/final/engine"
 )
 
 // parseFilters reads --filter NAME=VALUE, whose names the engine knows.
-func parseFilters(ctx *cli.Context) (Filters, error) {
-	filters := Filters{}
+func parseFilters(ctx *cli.Context) (engine.Filters, error) {
+	filters := engine.Filters{}
 	for _, f := range ctx.StringSlice("filter") {
 		name, value, ok := strings.Cut(f, "=")
 		if !ok {

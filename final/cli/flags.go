@@ -8,20 +8,22 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// The makers of flags; names are the long one and then the letter: "interactive i".
+// The makers of flags. Names are the long one and then the letter: "interactive i".
 
-func toggle(names, usage string) cli.Flag {
+// Toggle is a switch.
+func Toggle(names, usage string) cli.Flag {
 	name, also := split(names)
 	return &cli.BoolFlag{Name: name, Aliases: also, Usage: usage}
 }
 
-func text(names, usage string) cli.Flag {
+// Text has a value.
+func Text(names, usage string) cli.Flag {
 	name, also := split(names)
 	return &cli.StringFlag{Name: name, Aliases: also, Usage: usage}
 }
 
-// list may be given several times. Its values stay as they are: with commas, with spaces.
-func list(names, usage string) cli.Flag {
+// List may be given several times. Its values stay as they are: with commas, with spaces.
+func List(names, usage string) cli.Flag {
 	name, also := split(names)
 	return &cli.StringSliceFlag{Name: name, Aliases: also, Usage: usage, KeepSpace: true}
 }
@@ -47,6 +49,8 @@ func hidden(f cli.Flag) cli.Flag {
 		f.Hidden = true
 	case *cli.StringSliceFlag:
 		f.Hidden = true
+	case *cli.BoolFlag:
+		f.Hidden = true
 	}
 	return f
 }
@@ -61,12 +65,12 @@ func split(names string) (name string, also []string) {
 
 // The flags that several commands have.
 
-func quiet() cli.Flag   { return toggle("quiet q", "Only display IDs") }
-func noTrunc() cli.Flag { return toggle("no-trunc", "Don't truncate output") }
+func quiet() cli.Flag   { return Toggle("quiet q", "Only display IDs") }
+func noTrunc() cli.Flag { return Toggle("no-trunc", "Don't truncate output") }
 func filter() cli.Flag {
-	return list("filter f", `Filter output, as in "label=app" or "name=web"`)
+	return List("filter f", `Filter output, as in "label=app" or "name=web"`)
 }
 func format() cli.Flag {
-	return text("format", `"table", "table TEMPLATE", "json" or a Go template`)
+	return Text("format", `"table", "table TEMPLATE", "json" or a Go template`)
 }
-func force(usage string) cli.Flag { return toggle("force f", usage) }
+func force(usage string) cli.Flag { return Toggle("force f", usage) }

@@ -107,3 +107,9 @@ func (l labels) Label(name string) string {
 	}
 	return l[name]
 }
+
+// Print prints the rows of a list by a format; see printer.
+func Print[T any](out io.Writer, format, table string, header T, rows []T) error {
+	p := printer[T]{out: out, format: format, table: table, header: header}
+	return p.print(rows)
+}

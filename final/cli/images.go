@@ -9,6 +9,8 @@ import (
 
 	"github.com/moby/moby/api/types/image"
 	"github.com/urfave/cli/v2"
+
+	"minidocker/final/engine"
 )
 
 func imagesCommand(c *CLI) *cli.Command {
@@ -16,8 +18,8 @@ func imagesCommand(c *CLI) *cli.Command {
 		Name: "images", Usage: "List images", ArgsUsage: "[REPOSITORY[:TAG]]",
 		Description: "images --filter dangling=true",
 		Flags: []cli.Flag{
-			toggle("all a", "Show intermediate images as well"),
-			toggle("digests", "Show digests"), filter(), format(), noTrunc(), quiet(),
+			Toggle("all a", "Show intermediate images as well"),
+			Toggle("digests", "Show digests"), filter(), format(), noTrunc(), quiet(),
 		},
 		Action: c.images,
 	}
@@ -29,7 +31,7 @@ func (c *CLI) images(ctx *cli.Context) error {
 		return err
 	}
 	if ctx.NArg() > 1 {
-		return exactly(ctx, 1)
+		return Exactly(ctx, 1)
 	}
 	if ctx.NArg() == 1 {
 		filters["reference"] = append(filters["reference"], ctx.Args().First())
@@ -39,8 +41,8 @@ func (c *CLI) images(ctx *cli.Context) error {
 		return err
 	}
 	digests := ctx.Bool("digests") || strings.Contains(ctx.String("format"), ".Digest")
-	list, err := e.Images(ctx.Context, ImageListOptions{
-		All: ctx.Bool("all"), Filters: filters, Digests: digests,
+	list, err := e.Images(ctx.Context, engine.ImageListOptions{
+		All: ctx.Bool("all"), Filters: filters,
 	})
 	if err != nil {
 		return err
@@ -134,7 +136,7 @@ func historyCommand(c *CLI) *cli.Command {
 		Name: "history", Usage: "Show how an image came about", ArgsUsage: "IMAGE",
 		Description: "history --no-trunc busybox",
 		Flags: []cli.Flag{
-			format(), toggle("human H", "Print sizes and dates for people (default true)"),
+			format(), Toggle("human H", "Print sizes and dates for people (default true)"),
 			noTrunc(), quiet(),
 		},
 		Action: c.history,
@@ -147,7 +149,7 @@ type historyRow struct {
 }
 
 func (c *CLI) history(ctx *cli.Context) error {
-	if err := exactly(ctx, 1); err != nil {
+	if err := Exactly(ctx, 1); err != nil {
 		return err
 	}
 	e, err := c.Engine()
@@ -191,7 +193,7 @@ func tagCommand(c *CLI) *cli.Command {
 		Name: "tag", Usage: "Give an image another name",
 		ArgsUsage: "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", Description: "tag busybox mine:1",
 		Action: func(ctx *cli.Context) error {
-			if err := exactly(ctx, 2); err != nil {
+			if err := Exactly(ctx, 2); err != nil {
 				return err
 			}
 			e, err := c.Engine()
@@ -209,11 +211,11 @@ func rmiCommand(c *CLI) *cli.Command {
 		Description: "rmi mine:1",
 		Flags: []cli.Flag{
 			force("Remove it although stopped containers use it, or it has several names"),
-			toggle("no-prune", "Do not delete parents without names"),
+			hidden(Toggle("no-prune", "")),
 		},
 		Action: func(ctx *cli.Context) error {
 			return c.eachQuietly(ctx, func(e Engine, ref string) error {
-				deleted, err := e.RemoveImage(ctx.Context, ref, ctx.Bool("force"), ctx.Bool("no-prune"))
+				deleted, err := e.RemoveImage(ctx.Context, ref, ctx.Bool("force"))
 				c.printDeleted(deleted)
 				if err != nil && notFound(err) && ctx.Bool("force") {
 					fmt.Fprintf(c.Err, "%s: %v\n", c.Name, err)

@@ -19,7 +19,7 @@ type getter func(ctx context.Context, e Engine, ref string) (any, error)
 
 func inspectFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
-		text("format f", `"json" or a Go template ("{{.State.Pid}}")`),
+		Text("format f", `"json" or a Go template ("{{.State.Pid}}")`),
 	}, more...)
 }
 
@@ -28,7 +28,7 @@ func inspectContainerCommand(c *CLI) *cli.Command {
 		Name: "inspect", Usage: "Show all that is known of containers",
 		ArgsUsage:   "CONTAINER [CONTAINER...]",
 		Description: "container inspect -f '{{.State.Status}}' web",
-		Flags:       inspectFlags(toggle("size s", "Show the total size of its files")),
+		Flags:       inspectFlags(Toggle("size s", "Show the total size of its files")),
 		Action: func(ctx *cli.Context) error {
 			return c.inspect(ctx, func(cctx context.Context, e Engine, ref string) (any, error) {
 				return pointer(e.Inspect(cctx, ref, ctx.Bool("size")))
@@ -50,7 +50,7 @@ func inspectNetworkCommand(c *CLI) *cli.Command {
 		Name: "inspect", Usage: "Show all that is known of networks",
 		ArgsUsage:   "NETWORK [NETWORK...]",
 		Description: "network inspect -f '{{range .IPAM.Config}}{{.Subnet}}{{end}}' bridge",
-		Flags:       inspectFlags(toggle("verbose v", "Say more")),
+		Flags:       inspectFlags(Toggle("verbose v", "Say more")),
 		Action:      func(ctx *cli.Context) error { return c.inspect(ctx, getNetwork) },
 	}
 }
@@ -87,8 +87,8 @@ func inspectCommand(c *CLI) *cli.Command {
 	return &cli.Command{
 		Name: "inspect", Usage: "Show all that is known of containers, images, networks, volumes",
 		ArgsUsage: "NAME|ID [NAME|ID...]", Description: "inspect -f '{{.State.Pid}}' web",
-		Flags: inspectFlags(toggle("size s", "Show the total size of a container's files"),
-			text("type", "Only this: container, image, network or volume")),
+		Flags: inspectFlags(Toggle("size s", "Show the total size of a container's files"),
+			Text("type", "Only this: container, image, network or volume")),
 		Action: func(ctx *cli.Context) error {
 			return c.inspect(ctx, func(cctx context.Context, e Engine, ref string) (any, error) {
 				return anything(cctx, e, ref, ctx.String("type"), ctx.Bool("size"))

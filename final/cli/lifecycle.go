@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"minidocker/final/cli/request"
+	"minidocker/final/engine"
 )
 
 // The commands that do one thing to each container that is named.
@@ -43,7 +44,7 @@ func restartCommand(c *CLI) *cli.Command {
 
 func stopFlags() []cli.Flag {
 	return []cli.Flag{
-		text("signal s", "Signal to send first (default: the container's stop signal)"),
+		Text("signal s", "Signal to send first (default: the container's stop signal)"),
 		count("timeout t", "Seconds to wait before killing it (-1: for ever)"),
 		&cli.IntFlag{Name: "time", Hidden: true},
 	}
@@ -64,7 +65,7 @@ func killCommand(c *CLI) *cli.Command {
 	return &cli.Command{
 		Name: "kill", Usage: "Kill one or more running containers",
 		ArgsUsage: "CONTAINER [CONTAINER...]", Description: "kill -s HUP web",
-		Flags: []cli.Flag{text("signal s", "Signal to send (default KILL)")},
+		Flags: []cli.Flag{Text("signal s", "Signal to send (default KILL)")},
 		Action: func(ctx *cli.Context) error {
 			signal := ctx.String("signal")
 			if signal == "" {
@@ -123,10 +124,10 @@ func rmCommand(c *CLI) *cli.Command {
 		ArgsUsage: "CONTAINER [CONTAINER...]", Description: "rm -fv web",
 		Flags: []cli.Flag{
 			force("Kill it if it is running"),
-			toggle("volumes v", "Remove its anonymous volumes"),
+			Toggle("volumes v", "Remove its anonymous volumes"),
 		},
 		Action: func(ctx *cli.Context) error {
-			o := RemoveOptions{Force: ctx.Bool("force"), Volumes: ctx.Bool("volumes")}
+			o := engine.RemoveOptions{Force: ctx.Bool("force"), Volumes: ctx.Bool("volumes")}
 			return c.eachQuietly(ctx, func(e Engine, ref string) error {
 				ref = strings.TrimPrefix(ref, "/")
 				err := e.Remove(ctx.Context, ref, o)
@@ -147,7 +148,7 @@ func renameCommand(c *CLI) *cli.Command {
 		Name: "rename", Usage: "Rename a container", ArgsUsage: "CONTAINER NEW_NAME",
 		Description: "rename web old-web",
 		Action: func(ctx *cli.Context) error {
-			if err := exactly(ctx, 2); err != nil {
+			if err := Exactly(ctx, 2); err != nil {
 				return err
 			}
 			e, err := c.Engine()
@@ -170,14 +171,14 @@ func updateCommand(c *CLI) *cli.Command {
 			integer("cpu-rt-period", "Period of real-time CPU in microseconds"),
 			integer("cpu-rt-runtime", "Real-time CPU in a period in microseconds"),
 			integer("cpu-shares c", "CPU weight, relative to other containers"),
-			text("cpus", "Number of CPUs (1.5)"),
-			text("cpuset-cpus", "CPUs to run on (0-3, 0,1)"),
-			text("cpuset-mems", "Memory nodes to use (0-3, 0,1)"),
-			text("memory m", "Memory limit (512m)"),
-			text("memory-reservation", "Memory to keep when memory is scarce"),
-			text("memory-swap", "Limit of memory and swap together, -1 for no limit"),
+			Text("cpus", "Number of CPUs (1.5)"),
+			Text("cpuset-cpus", "CPUs to run on (0-3, 0,1)"),
+			Text("cpuset-mems", "Memory nodes to use (0-3, 0,1)"),
+			Text("memory m", "Memory limit (512m)"),
+			Text("memory-reservation", "Memory to keep when memory is scarce"),
+			Text("memory-swap", "Limit of memory and swap together, -1 for no limit"),
 			integer("pids-limit", "Limit of processes, -1 for none"),
-			text("restart", "Restart policy: no, on-failure[:max], always, unless-stopped"),
+			Text("restart", "Restart policy: no, on-failure[:max], always, unless-stopped"),
 		},
 		Action: func(ctx *cli.Context) error {
 			if ctx.NumFlags() == 0 {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/urfave/cli/v2"
+
+	"minidocker/final/engine"
 )
 
 func logsCommand(c *CLI) *cli.Command {
@@ -21,15 +23,15 @@ func logsCommand(c *CLI) *cli.Command {
 		Name: "logs", Usage: "Show what a container has written", ArgsUsage: "CONTAINER",
 		Description: "logs -f --tail 10 web",
 		Flags: []cli.Flag{
-			toggle("details", "Show the labels and variables that log options name"),
-			toggle("follow f", "Go on as it writes"),
-			text("since", "From a time (2026-01-02T13:23:37Z) or that long ago (42m)"),
-			text("tail n", "Lines from the end (default all)"),
-			toggle("timestamps t", "Show times"),
-			text("until", "Until a time (2026-01-02T13:23:37Z) or that long ago (42m)"),
+			Toggle("details", "Show the labels and variables that log options name"),
+			Toggle("follow f", "Go on as it writes"),
+			Text("since", "From a time (2026-01-02T13:23:37Z) or that long ago (42m)"),
+			Text("tail n", "Lines from the end (default all)"),
+			Toggle("timestamps t", "Show times"),
+			Text("until", "Until a time (2026-01-02T13:23:37Z) or that long ago (42m)"),
 		},
 		Action: func(ctx *cli.Context) error {
-			if err := exactly(ctx, 1); err != nil {
+			if err := Exactly(ctx, 1); err != nil {
 				return err
 			}
 			e, err := c.Engine()
@@ -42,7 +44,7 @@ func logsCommand(c *CLI) *cli.Command {
 			}
 			out, flushOut := buffered(c.Out, ctx.Bool("follow"))
 			errs, flushErrs := buffered(c.Err, ctx.Bool("follow"))
-			err = e.Logs(ctx.Context, ctx.Args().First(), LogOptions{
+			err = e.Logs(ctx.Context, ctx.Args().First(), engine.LogOptions{
 				Follow: ctx.Bool("follow"), Timestamps: ctx.Bool("timestamps"),
 				Details: ctx.Bool("details"), Since: ctx.String("since"),
 				Until: ctx.String("until"), Tail: tail, Stdout: true, Stderr: true,
@@ -68,8 +70,8 @@ func eventsCommand(c *CLI) *cli.Command {
 		Name: "events", Usage: "Show what happens, as it happens",
 		Description: "events --since 10m --filter type=container",
 		Flags: []cli.Flag{
-			filter(), format(), text("since", "Begin with what happened since"),
-			text("until", "End at a time"),
+			filter(), format(), Text("since", "Begin with what happened since"),
+			Text("until", "End at a time"),
 		},
 		Action: func(ctx *cli.Context) error {
 			filters, err := parseFilters(ctx)
@@ -84,7 +86,7 @@ func eventsCommand(c *CLI) *cli.Command {
 			if err != nil {
 				return err
 			}
-			return e.Events(ctx.Context, EventOptions{
+			return e.Events(ctx.Context, engine.EventOptions{
 				Since: ctx.String("since"), Until: ctx.String("until"), Filters: filters,
 			}, show)
 		},

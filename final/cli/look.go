@@ -20,7 +20,7 @@ func topCommand(c *CLI) *cli.Command {
 		Name: "top", Usage: "Show a container's processes", ArgsUsage: "CONTAINER [ps OPTIONS]",
 		Description: "top web\ntop web -o pid,args",
 		Action: func(ctx *cli.Context) error {
-			if err := atLeast(ctx, 1); err != nil {
+			if err := AtLeast(ctx, 1); err != nil {
 				return err
 			}
 			e, err := c.Engine()
@@ -46,7 +46,7 @@ func diffCommand(c *CLI) *cli.Command {
 		ArgsUsage: "CONTAINER", Description: "diff web",
 		Flags: []cli.Flag{format()},
 		Action: func(ctx *cli.Context) error {
-			if err := exactly(ctx, 1); err != nil {
+			if err := Exactly(ctx, 1); err != nil {
 				return err
 			}
 			e, err := c.Engine()
@@ -80,9 +80,9 @@ func exportCommand(c *CLI) *cli.Command {
 	return &cli.Command{
 		Name: "export", Usage: "Write a container's files as a tar archive", ArgsUsage: "CONTAINER",
 		Description: "export -o web.tar web",
-		Flags:       []cli.Flag{text("output o", "Write to a file instead of STDOUT")},
+		Flags:       []cli.Flag{Text("output o", "Write to a file instead of STDOUT")},
 		Action: func(ctx *cli.Context) error {
-			if err := exactly(ctx, 1); err != nil {
+			if err := Exactly(ctx, 1); err != nil {
 				return err
 			}
 			e, err := c.Engine()

@@ -44,7 +44,7 @@ type networkRow struct {
 	labels
 }
 
-func (c *CLI) printNetworks(ctx *cli.Context, list []network.Inspect) error {
+func (c *CLI) printNetworks(ctx *cli.Context, list []network.Summary) error {
 	long := ctx.Bool("no-trunc")
 	var rows []networkRow
 	for i := range list {
@@ -79,20 +79,20 @@ func createNetworkCommand(c *CLI) *cli.Command {
 		Name: "create", Usage: "Create a network", ArgsUsage: "NETWORK",
 		Description: "network create --subnet 10.7.0.0/24 --ipv6 front",
 		Flags: []cli.Flag{
-			toggle("attachable", "For swarm; without effect here"),
-			list("aux-address", "Address that is taken (router=10.7.0.9)"),
-			text("driver d", "bridge, macvlan or ipvlan (default bridge)"),
-			list("gateway", "Gateway of a subnet"), toggle("internal", "No way to the outside"),
-			list("ip-range", "Part of the subnet from which addresses are given"),
-			text("ipam-driver", "Driver that gives addresses"),
-			list("ipam-opt", "Option of the IPAM driver"),
-			toggle("ipv4", "IPv4 (default true)"), toggle("ipv6", "IPv6"),
-			list("label", "Set a label (name=value)"),
-			list("opt o", "Option of the driver (parent=eth0)"),
-			list("subnet", "Subnet, as in 10.7.0.0/24"),
+			Toggle("attachable", "For swarm; without effect here"),
+			List("aux-address", "Address that is taken (router=10.7.0.9)"),
+			Text("driver d", "bridge, macvlan or ipvlan (default bridge)"),
+			List("gateway", "Gateway of a subnet"), Toggle("internal", "No way to the outside"),
+			List("ip-range", "Part of the subnet from which addresses are given"),
+			Text("ipam-driver", "Driver that gives addresses"),
+			List("ipam-opt", "Option of the IPAM driver"),
+			Toggle("ipv4", "IPv4 (default true)"), Toggle("ipv6", "IPv6"),
+			List("label", "Set a label (name=value)"),
+			List("opt o", "Option of the driver (parent=eth0)"),
+			List("subnet", "Subnet, as in 10.7.0.0/24"),
 		},
 		Action: func(ctx *cli.Context) error {
-			if err := exactly(ctx, 1); err != nil {
+			if err := Exactly(ctx, 1); err != nil {
 				return err
 			}
 			r, err := request.Network(ctx, ctx.Args().First())
@@ -138,13 +138,13 @@ func connectCommand(c *CLI) *cli.Command {
 		Name: "connect", Usage: "Connect a container to a network", ArgsUsage: "NETWORK CONTAINER",
 		Description: "network connect --alias db front web",
 		Flags: []cli.Flag{
-			list("alias", "Another name in the network"), list("driver-opt", "Option of the driver"),
+			List("alias", "Another name in the network"), List("driver-opt", "Option of the driver"),
 			count("gw-priority", "Which network's gateway it takes: the highest"),
-			text("ip", "IPv4 address"), text("ip6", "IPv6 address"), hidden(list("link", "")),
-			list("link-local-ip", "Link-local address"), text("mac-address", "MAC address"),
+			Text("ip", "IPv4 address"), Text("ip6", "IPv6 address"), hidden(List("link", "")),
+			List("link-local-ip", "Link-local address"), Text("mac-address", "MAC address"),
 		},
 		Action: func(ctx *cli.Context) error {
-			if err := exactly(ctx, 2); err != nil {
+			if err := Exactly(ctx, 2); err != nil {
 				return err
 			}
 			endpoint, err := request.Endpoint(ctx)
@@ -168,7 +168,7 @@ func disconnectCommand(c *CLI) *cli.Command {
 		ArgsUsage: "NETWORK CONTAINER", Description: "network disconnect front web",
 		Flags: []cli.Flag{force("Even if the container is gone")},
 		Action: func(ctx *cli.Context) error {
-			if err := exactly(ctx, 2); err != nil {
+			if err := Exactly(ctx, 2); err != nil {
 				return err
 			}
 			e, err := c.Engine()
@@ -187,7 +187,7 @@ func portCommand(c *CLI) *cli.Command {
 		Name: "port", Usage: "List a container's published ports, or where one of them is",
 		ArgsUsage: "CONTAINER [PRIVATE_PORT[/PROTO]]", Description: "port web 80",
 		Action: func(ctx *cli.Context) error {
-			if err := atLeast(ctx, 1); err != nil {
+			if err := AtLeast(ctx, 1); err != nil {
 				return err
 			}
 			e, err := c.Engine()

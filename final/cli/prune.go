@@ -6,22 +6,25 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/moby/moby/api/types/volume"
 	"github.com/urfave/cli/v2"
+
+	"minidocker/final/engine"
 )
 
 // pruneFlags are those of all commands that remove what is not used.
 func pruneFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
-		list("filter", `Only these, as in "until=24h" or "label=app"`), force("Do not ask"),
+		List("filter", `Only these, as in "until=24h" or "label=app"`), force("Do not ask"),
 	}, more...)
 }
 
 // prune asks, removes, and prints what was removed and what that gave.
 func (c *CLI) prune(
 	ctx *cli.Context, warning, title string,
-	remove func(e Engine, f Filters) (removed []string, reclaimed uint64, err error),
+	remove func(e Engine, f engine.Filters) (removed []string, reclaimed uint64, err error),
 ) error {
-	if err := exactly(ctx, 0); err != nil {
+	if err := Exactly(ctx, 0); err != nil {
 		return err
 	}
 	filters, err := parseFilters(ctx)
@@ -65,7 +68,7 @@ func pruneContainersCommand(c *CLI) *cli.Command {
 		Description: "container prune --filter until=24h", Flags: pruneFlags(),
 		Action: func(ctx *cli.Context) error {
 			return c.prune(ctx, "This will remove all stopped containers.", "Deleted Containers",
-				func(e Engine, f Filters) ([]string, uint64, error) {
+				func(e Engine, f engine.Filters) ([]string, uint64, error) {
 					r, err := e.PruneContainers(ctx.Context, f)
 					return r.ContainersDeleted, r.SpaceReclaimed, err
 				})
@@ -80,7 +83,7 @@ func pruneNetworksCommand(c *CLI) *cli.Command {
 		Action: func(ctx *cli.Context) error {
 			return c.prune(ctx,
 				"This will remove all custom networks not used by at least one container.",
-				networksTitle, func(e Engine, f Filters) ([]string, uint64, error) {
+				networksTitle, func(e Engine, f engine.Filters) ([]string, uint64, error) {
 					r, err := e.PruneNetworks(ctx.Context, f)
 					return r.NetworksDeleted, 0, err
 				})
@@ -92,18 +95,21 @@ func pruneVolumesCommand(c *CLI) *cli.Command {
 	return &cli.Command{
 		Name: "prune", Usage: "Remove volumes without names that no container uses",
 		Description: "volume prune --all",
-		Flags:       pruneFlags(toggle("all a", "Volumes with names as well")),
+		Flags:       pruneFlags(Toggle("all a", "Volumes with names as well")),
 		Action: func(ctx *cli.Context) error {
 			warning := "This will remove anonymous local volumes not used by at least one container."
 			if ctx.Bool("all") {
 				warning = "This will remove all local volumes not used by at least one container."
 			}
 			return c.prune(ctx, warning, "Deleted Volumes",
-				func(e Engine, f Filters) ([]string, uint64, error) {
+				func(e Engine, f engine.Filters) ([]string, uint64, error) {
 					if ctx.Bool("all") {
 						f["all"] = []string{"true"}
 					}
 					r, err := e.PruneVolumes(ctx.Context, f)
+					if r == nil {
+						r = &volume.PruneReport{}
+					}
 					return r.VolumesDeleted, r.SpaceReclaimed, err
 				})
 		},
@@ -113,7 +119,7 @@ func pruneVolumesCommand(c *CLI) *cli.Command {
 func pruneImagesCommand(c *CLI) *cli.Command {
 	return &cli.Command{
 		Name: "prune", Usage: "Remove images without names", Description: "image prune --all",
-		Flags: pruneFlags(toggle("all a", "All images that no container uses")),
+		Flags: pruneFlags(Toggle("all a", "All images that no container uses")),
 		Action: func(ctx *cli.Context) error {
 			warning := "This will remove all dangling images."
 			if ctx.Bool("all") {
@@ -121,18 +127,21 @@ func pruneImagesCommand(c *CLI) *cli.Command {
 					"to them."
 			}
 			return c.prune(ctx, warning, "Deleted Images",
-				func(e Engine, f Filters) ([]string, uint64, error) {
+				func(e Engine, f engine.Filters) ([]string, uint64, error) {
 					return pruneImages(ctx, e, f, ctx.Bool("all"))
 				})
 		},
 	}
 }
 
-func pruneImages(ctx *cli.Context, e Engine, f Filters, all bool) ([]string, uint64, error) {
+func pruneImages(ctx *cli.Context, e Engine, f engine.Filters, all bool) ([]string, uint64, error) {
 	if f["dangling"] == nil {
 		f["dangling"] = []string{strconv.FormatBool(!all)}
 	}
 	r, err := e.PruneImages(ctx.Context, f)
+	if r == nil {
+		return nil, 0, err
+	}
 	var removed []string
 	for _, d := range r.ImagesDeleted {
 		if d.Untagged != "" {
@@ -148,8 +157,8 @@ func pruneImages(ctx *cli.Context, e Engine, f Filters, all bool) ([]string, uin
 func pruneSystemCommand(c *CLI) *cli.Command {
 	return &cli.Command{
 		Name: "prune", Usage: "Remove what is not used", Description: "system prune --all --volumes",
-		Flags: pruneFlags(toggle("all a", "All images that no container uses"),
-			toggle("volumes", "Anonymous volumes as well")),
+		Flags: pruneFlags(Toggle("all a", "All images that no container uses"),
+			Toggle("volumes", "Anonymous volumes as well")),
 		Action: c.pruneSystem,
 	}
 }
@@ -165,7 +174,7 @@ func (c *CLI) pruneSystem(ctx *cli.Context) error {
 	warning := "This will remove:\n  - all stopped containers\n" +
 		"  - all networks not used by at least one container\n" + volumes + "  - " + images + "\n"
 	total := uint64(0)
-	remove := func(e Engine, f Filters) ([]string, uint64, error) {
+	remove := func(e Engine, f engine.Filters) ([]string, uint64, error) {
 		containers, err := e.PruneContainers(ctx.Context, f)
 		c.printRemoved("Deleted Containers", containers.ContainersDeleted)
 		if err != nil {
@@ -178,10 +187,10 @@ func (c *CLI) pruneSystem(ctx *cli.Context) error {
 		}
 		if ctx.Bool("volumes") {
 			volumes, err := e.PruneVolumes(ctx.Context, f)
-			c.printRemoved("Deleted Volumes", volumes.VolumesDeleted)
 			if err != nil {
 				return nil, 0, err
 			}
+			c.printRemoved("Deleted Volumes", volumes.VolumesDeleted)
 			total += volumes.SpaceReclaimed
 		}
 		removed, reclaimed, err := pruneImages(ctx, e, f, ctx.Bool("all"))

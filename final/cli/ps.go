@@ -13,19 +13,21 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/urfave/cli/v2"
+
+	"minidocker/final/engine"
 )
 
 func psCommand(c *CLI) *cli.Command {
 	return &cli.Command{
 		Name: "ps", Usage: "List containers", Description: "ps -a --filter status=exited",
 		Flags: []cli.Flag{
-			toggle("all a", "Show all containers (default: those that run)"), filter(), format(),
+			Toggle("all a", "Show all containers (default: those that run)"), filter(), format(),
 			count("last n", "Show the last that were created, in any state"),
-			toggle("latest l", "Show the one that was created last, in any state"),
-			noTrunc(), quiet(), toggle("size s", "Show sizes"),
+			Toggle("latest l", "Show the one that was created last, in any state"),
+			noTrunc(), quiet(), Toggle("size s", "Show sizes"),
 		},
 		Action: func(ctx *cli.Context) error {
-			if err := exactly(ctx, 0); err != nil {
+			if err := Exactly(ctx, 0); err != nil {
 				return err
 			}
 			return c.ps(ctx)
@@ -42,7 +44,7 @@ func (c *CLI) ps(ctx *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o := ListOptions{
+	o := engine.ListOptions{
 		All: ctx.Bool("all"), Limit: ctx.Int("last"), Filters: filters,
 		Size: ctx.Bool("size") || strings.Contains(ctx.String("format"), ".Size"),
 	}

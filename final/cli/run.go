@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"minidocker/final/cli/request"
+	"minidocker/final/engine"
 )
 
 func runCommand(c *CLI) *cli.Command {
@@ -16,9 +17,9 @@ func runCommand(c *CLI) *cli.Command {
 		Name: "run", Usage: "Create and run a new container", ArgsUsage: "IMAGE [COMMAND] [ARG...]",
 		Description: "run -it --rm busybox sh\nrun -d --name web -p 8080:80 busybox httpd -f -h /www",
 		Flags: append(containerFlags(),
-			toggle("detach d", "Run in the background and print the container's ID"),
-			text("detach-keys", "Keys that detach from the container (default ctrl-p,ctrl-q)"),
-			toggle("sig-proxy", "Pass signals on to the process (default true)")),
+			Toggle("detach d", "Run in the background and print the container's ID"),
+			Text("detach-keys", "Keys that detach from the container (default ctrl-p,ctrl-q)"),
+			Toggle("sig-proxy", "Pass signals on to the process (default true)")),
 		Action: func(ctx *cli.Context) error {
 			err := c.runContainer(ctx)
 			var s *Status
@@ -50,7 +51,7 @@ func (c *CLI) runContainer(ctx *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.session(&a, func(s *Streams) (Attachment, error) {
+	return c.session(&a, func(s *engine.Streams) (Attachment, error) {
 		return c.engine.Start(ctx.Context, id, s)
 	})
 }
@@ -75,7 +76,7 @@ func (c *CLI) runDetached(ctx *cli.Context, r *request.Container) error {
 // startStatus is the exit status for what could not be started: 126 and 127 as a shell has it, 125
 // for the engine's own failures.
 func startStatus(err error) int {
-	var e *StartError
+	var e *engine.StartError
 	if errors.As(err, &e) {
 		return e.Status
 	}

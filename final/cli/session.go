@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"minidocker/final/engine"
 )
 
 // attaching is how the streams here are connected to a process in a container.
@@ -46,8 +48,8 @@ func (c *CLI) prepare(a *attaching) (err error) {
 
 // session connects the streams, passes on signals and sizes, and waits. The container's exit
 // status is the result, as a *Status.
-func (c *CLI) session(a *attaching, connect func(*Streams) (Attachment, error)) error {
-	s := &Streams{DetachKeys: a.detachKeys}
+func (c *CLI) session(a *attaching, connect func(*engine.Streams) (Attachment, error)) error {
+	s := &engine.Streams{DetachKeys: a.detachKeys}
 	if a.in {
 		s.In = c.In
 	}
@@ -87,7 +89,7 @@ func (c *CLI) session(a *attaching, connect func(*Streams) (Attachment, error)) 
 	return ending(end)
 }
 
-func ending(end Ending) error {
+func ending(end engine.Ending) error {
 	switch {
 	case end.Detached:
 		return nil
@@ -143,6 +145,9 @@ func terminal(stream any) int {
 	return -1
 }
 
+// IsTerminal says whether a stream is a terminal.
+func IsTerminal(stream any) bool { return terminal(stream) >= 0 }
+
 // size is that of the output's terminal; 0 if it is none.
 func (c *CLI) size() (rows, columns uint16) {
 	fd := terminal(c.Out)
@@ -180,7 +185,7 @@ func detachKeys(s string) ([]byte, error) {
 	return keys, nil
 }
 
-// lines asks for an answer.
+// confirm asks a question.
 func (c *CLI) confirm(question string) bool {
 	fmt.Fprintf(c.Out, "%s [y/N] ", question)
 	answer := make([]byte, 0, 8)

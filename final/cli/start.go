@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/urfave/cli/v2"
+
+	"minidocker/final/engine"
 )
 
 func startCommand(c *CLI) *cli.Command {
@@ -14,9 +16,9 @@ func startCommand(c *CLI) *cli.Command {
 		Name: "start", Usage: "Start one or more stopped containers",
 		ArgsUsage: "CONTAINER [CONTAINER...]", Description: "start -a web",
 		Flags: []cli.Flag{
-			toggle("attach a", "Attach STDOUT and STDERR, and pass signals on"),
-			text("detach-keys", "Keys that detach from the container (default ctrl-p,ctrl-q)"),
-			toggle("interactive i", "Attach STDIN as well"),
+			Toggle("attach a", "Attach STDOUT and STDERR, and pass signals on"),
+			Text("detach-keys", "Keys that detach from the container (default ctrl-p,ctrl-q)"),
+			Toggle("interactive i", "Attach STDIN as well"),
 		},
 		Action: func(ctx *cli.Context) error {
 			if !ctx.Bool("attach") && !ctx.Bool("interactive") {
@@ -50,13 +52,13 @@ func (c *CLI) startAttached(ctx *cli.Context) error {
 	if err := c.prepare(&a); err != nil {
 		return err
 	}
-	err = c.session(&a, func(s *Streams) (Attachment, error) {
+	err = c.session(&a, func(s *engine.Streams) (Attachment, error) {
 		if info.State.Running {
 			return e.Attach(ctx.Context, ref, s)
 		}
 		return e.Start(ctx.Context, ref, s)
 	})
-	var s *StartError
+	var s *engine.StartError
 	if errors.As(err, &s) {
 		return &Status{Code: s.Status, Err: err}
 	}
@@ -68,12 +70,12 @@ func attachCommand(c *CLI) *cli.Command {
 		Name: "attach", Usage: "Attach the streams here to a running container",
 		ArgsUsage: "CONTAINER", Description: "attach --detach-keys ctrl-x web",
 		Flags: []cli.Flag{
-			text("detach-keys", "Keys that detach from the container (default ctrl-p,ctrl-q)"),
-			toggle("no-stdin", "Do not attach STDIN"),
-			toggle("sig-proxy", "Pass signals on to the process (default true)"),
+			Text("detach-keys", "Keys that detach from the container (default ctrl-p,ctrl-q)"),
+			Toggle("no-stdin", "Do not attach STDIN"),
+			Toggle("sig-proxy", "Pass signals on to the process (default true)"),
 		},
 		Action: func(ctx *cli.Context) error {
-			if err := exactly(ctx, 1); err != nil {
+			if err := Exactly(ctx, 1); err != nil {
 				return err
 			}
 			return c.attach(ctx)
@@ -112,7 +114,7 @@ func (c *CLI) attach(ctx *cli.Context) error {
 	if err := c.prepare(&a); err != nil {
 		return err
 	}
-	return c.session(&a, func(s *Streams) (Attachment, error) {
+	return c.session(&a, func(s *engine.Streams) (Attachment, error) {
 		return e.Attach(ctx.Context, ref, s)
 	})
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/urfave/cli/v2"
+
+	"minidocker/final/engine"
 )
 
 func statsCommand(c *CLI) *cli.Command {
@@ -19,8 +21,8 @@ func statsCommand(c *CLI) *cli.Command {
 		Name: "stats", Usage: "Show what containers use, every second",
 		ArgsUsage: "[CONTAINER...]", Description: "stats --no-stream web",
 		Flags: []cli.Flag{
-			toggle("all a", "Show containers that do not run as well"), format(),
-			toggle("no-stream", "Show it once"), noTrunc(),
+			Toggle("all a", "Show containers that do not run as well"), format(),
+			Toggle("no-stream", "Show it once"), noTrunc(),
 		},
 		Action: func(ctx *cli.Context) error {
 			e, err := c.Engine()
@@ -91,7 +93,7 @@ type watch struct {
 func (w *watch) sample(ctx context.Context) ([]sample, error) {
 	refs := w.refs
 	if len(refs) == 0 {
-		list, err := w.engine.Containers(ctx, ListOptions{All: w.all})
+		list, err := w.engine.Containers(ctx, engine.ListOptions{All: w.all})
 		if err != nil {
 			return nil, err
 		}

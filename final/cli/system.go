@@ -128,7 +128,7 @@ func printInfo(w io.Writer, i *system.Info) {
 func dfCommand(c *CLI) *cli.Command {
 	return &cli.Command{
 		Name: "df", Usage: "Show what takes how much of the disk", Description: "system df -v",
-		Flags: []cli.Flag{format(), toggle("verbose v", "Show each object")},
+		Flags: []cli.Flag{format(), Toggle("verbose v", "Show each object")},
 		Action: func(ctx *cli.Context) error {
 			e, err := c.Engine()
 			if err != nil {

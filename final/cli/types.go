@@ -4,9 +4,7 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"io"
-	"syscall"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -14,15 +12,18 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
+	"golang.org/x/sys/unix"
+
+	"minidocker/final/engine"
 )
 
 // Engine is what the command line needs of the engine. References are names, IDs, or the
 // beginning of an ID that is the only one.
 type Engine interface {
-	Create(ctx context.Context, o CreateOptions) (container.CreateResponse, error)
-	Start(ctx context.Context, ref string, s *Streams) (Attachment, error)
-	Attach(ctx context.Context, ref string, s *Streams) (Attachment, error)
-	Exec(ctx context.Context, ref string, r *container.ExecCreateRequest, s *Streams) (
+	Create(ctx context.Context, o engine.CreateOptions) (container.CreateResponse, error)
+	Start(ctx context.Context, ref string, s *engine.Streams) (Attachment, error)
+	Attach(ctx context.Context, ref string, s *engine.Streams) (Attachment, error)
+	Exec(ctx context.Context, ref string, r *container.ExecCreateRequest, s *engine.Streams) (
 		Attachment, error)
 	Stop(ctx context.Context, ref, signal string, seconds *int) error
 	Restart(ctx context.Context, ref, signal string, seconds *int) error
@@ -30,43 +31,43 @@ type Engine interface {
 	Pause(ctx context.Context, ref string) error
 	Unpause(ctx context.Context, ref string) error
 	Wait(ctx context.Context, ref string, c container.WaitCondition) (container.WaitResponse, error)
-	Remove(ctx context.Context, ref string, o RemoveOptions) error
+	Remove(ctx context.Context, ref string, o engine.RemoveOptions) error
 	Rename(ctx context.Context, ref, name string) error
 	Update(ctx context.Context, ref string, u container.UpdateConfig) (container.UpdateResponse, error)
-	Containers(ctx context.Context, o ListOptions) ([]container.Summary, error)
+	Containers(ctx context.Context, o engine.ListOptions) ([]container.Summary, error)
 	Inspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, error)
-	Logs(ctx context.Context, ref string, o LogOptions, out, err io.Writer) error
+	Logs(ctx context.Context, ref string, o engine.LogOptions, out, err io.Writer) error
 	Top(ctx context.Context, ref, psArgs string) (container.TopResponse, error)
 	Stats(ctx context.Context, ref string, previous *container.StatsResponse) (
 		*container.StatsResponse, error)
-	CopyTo(ctx context.Context, ref, path string, tar io.Reader, o CopyOptions) error
+	CopyTo(ctx context.Context, ref, path string, tar io.Reader, o engine.CopyOptions) error
 	CopyFrom(ctx context.Context, ref, path string) (io.ReadCloser, container.PathStat, error)
 	StatPath(ctx context.Context, ref, path string) (container.PathStat, error)
 	Changes(ctx context.Context, ref string) ([]container.FilesystemChange, error)
 	Export(ctx context.Context, ref string, w io.Writer) error
-	PruneContainers(ctx context.Context, f Filters) (container.PruneReport, error)
-	Events(ctx context.Context, o EventOptions, f func(events.Message) error) error
+	PruneContainers(ctx context.Context, f engine.Filters) (container.PruneReport, error)
+	Events(ctx context.Context, o engine.EventOptions, f func(events.Message) error) error
 
-	Images(ctx context.Context, o ImageListOptions) ([]image.Summary, error)
+	Images(ctx context.Context, o engine.ImageListOptions) ([]image.Summary, error)
 	InspectImage(ctx context.Context, ref string) (*image.InspectResponse, error)
 	History(ctx context.Context, ref string) ([]image.HistoryResponseItem, error)
 	Tag(ctx context.Context, source, target string) error
-	RemoveImage(ctx context.Context, ref string, force, noPrune bool) ([]image.DeleteResponse, error)
-	PruneImages(ctx context.Context, f Filters) (image.PruneReport, error)
+	RemoveImage(ctx context.Context, ref string, force bool) ([]image.DeleteResponse, error)
+	PruneImages(ctx context.Context, f engine.Filters) (*engine.ImagesPruned, error)
 
 	CreateNetwork(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error)
-	Networks(ctx context.Context, f Filters) ([]network.Inspect, error)
+	Networks(ctx context.Context, f engine.Filters) ([]network.Summary, error)
 	InspectNetwork(ctx context.Context, ref string) (*network.Inspect, error)
 	RemoveNetwork(ctx context.Context, ref string) error
 	Connect(ctx context.Context, ref string, r network.ConnectRequest) error
 	Disconnect(ctx context.Context, ref string, r network.DisconnectRequest) error
-	PruneNetworks(ctx context.Context, f Filters) (network.PruneReport, error)
+	PruneNetworks(ctx context.Context, f engine.Filters) (network.PruneReport, error)
 
 	CreateVolume(ctx context.Context, r volume.CreateRequest) (*volume.Volume, error)
-	Volumes(ctx context.Context, f Filters) ([]*volume.Volume, error)
+	Volumes(ctx context.Context, f engine.Filters) ([]*volume.Volume, error)
 	InspectVolume(ctx context.Context, name string) (*volume.Volume, error)
 	RemoveVolume(ctx context.Context, name string, force bool) error
-	PruneVolumes(ctx context.Context, f Filters) (volume.PruneReport, error)
+	PruneVolumes(ctx context.Context, f engine.Filters) (*volume.PruneReport, error)
 
 	Info(ctx context.Context) (*system.Info, error)
 	Version(ctx context.Context) system.VersionResponse
@@ -75,81 +76,46 @@ type Engine interface {
 
 // Attachment is a connection to a container's process.
 type Attachment interface {
-	Wait() (Ending, error)
-	Signal(s syscall.Signal) error
+	Wait() (engine.Ending, error)
+	Signal(s unix.Signal) error
 }
 
-// Filters are what a list is cut down to: names of filters with values, of which one must fit.
-type Filters map[string][]string
+// Local is the engine in this process.
+type Local struct{ *engine.Engine }
 
-// CreateOptions is as in the engine.
-type CreateOptions struct {
-	Name       string
-	Config     *container.Config
-	HostConfig *container.HostConfig
-	Networking *network.NetworkingConfig
-	Platform   string
+// The methods that give an *engine.Attachment; nil stays nil.
+
+// Start starts a container.
+func (l Local) Start(ctx context.Context, ref string, s *engine.Streams) (Attachment, error) {
+	return attached(l.Engine.Start(ctx, ref, s))
 }
 
-// Streams is as in the engine.
-type Streams struct {
-	In         io.Reader
-	Out, Err   io.Writer
-	DetachKeys []byte
-	Size       func() (rows, columns uint16)
-	Resize     <-chan struct{}
+// Attach connects to a running container.
+func (l Local) Attach(ctx context.Context, ref string, s *engine.Streams) (Attachment, error) {
+	return attached(l.Engine.Attach(ctx, ref, s))
 }
 
-// Ending is as in the engine.
-type Ending struct {
-	Detached bool
-	Status   int
-	Error    string
+// Exec starts another process in a running container.
+func (l Local) Exec(
+	ctx context.Context, ref string, r *container.ExecCreateRequest, s *engine.Streams,
+) (Attachment, error) {
+	return attached(l.Engine.Exec(ctx, ref, r, s))
 }
 
-// RemoveOptions is as in the engine.
-type RemoveOptions struct{ Force, Volumes bool }
-
-// ListOptions is as in the engine.
-type ListOptions struct {
-	All     bool
-	Limit   int
-	Size    bool
-	Filters Filters
+func attached(a *engine.Attachment, err error) (Attachment, error) {
+	if a == nil || err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
-// LogOptions is as in the engine.
-type LogOptions struct {
-	Follow, Timestamps, Details bool
-	Since, Until, Tail          string
-	Stdout, Stderr              bool
+func notFound(err error) bool { return engine.Code(err) == engine.NotFound }
+
+// Open opens the engine in this process.
+func Open(g Globals) (Engine, error) {
+	e, err := engine.Open(engine.Options{Root: g.Root, Run: g.Run, Driver: g.Driver})
+	if err != nil {
+		return nil, err
+	}
+	return Local{e}, nil
 }
-
-// CopyOptions is as in the engine.
-type CopyOptions struct{ CopyUIDGID bool }
-
-// EventOptions is as in the engine.
-type EventOptions struct {
-	Since, Until string
-	Filters      Filters
-}
-
-// ImageListOptions is as in the engine.
-type ImageListOptions struct {
-	All, Digests bool
-	Filters      Filters
-}
-
-// StartError is as in the engine.
-type StartError struct {
-	Status int
-	Err    error
-}
-
-func (e *StartError) Error() string { return e.Err.Error() }
-func (e *StartError) Unwrap() error { return e.Err }
-
-// ErrNotFound is provisional.
-var ErrNotFound = errors.New("not found")
-
-func notFound(err error) bool { return errors.Is(err, ErrNotFound) }

@@ -14,7 +14,7 @@ import (
 func volumesCommand(c *CLI) *cli.Command {
 	return &cli.Command{
 		Name: "ls", Usage: "List volumes", Description: "volume ls --filter dangling=true",
-		Flags: []cli.Flag{filter(), format(), toggle("quiet q", "Only display names")},
+		Flags: []cli.Flag{filter(), format(), Toggle("quiet q", "Only display names")},
 		Action: func(ctx *cli.Context) error {
 			filters, err := parseFilters(ctx)
 			if err != nil {
@@ -80,10 +80,10 @@ func createVolumeCommand(c *CLI) *cli.Command {
 		Name: "create", Usage: "Create a volume", ArgsUsage: "[VOLUME]",
 		Description: "volume create --label app=web data",
 		Flags: []cli.Flag{
-			text("driver d", "Volume driver (default local)"),
-			list("label", "Set a label (name=value)"),
-			text("name", "The volume's name, instead of an argument"),
-			list("opt o", "Option of the driver (type=tmpfs, device=tmpfs, o=size=64m)"),
+			Text("driver d", "Volume driver (default local)"),
+			List("label", "Set a label (name=value)"),
+			Text("name", "The volume's name, instead of an argument"),
+			List("opt o", "Option of the driver (type=tmpfs, device=tmpfs, o=size=64m)"),
 		},
 		Action: c.createVolume,
 	}
@@ -93,7 +93,7 @@ func (c *CLI) createVolume(ctx *cli.Context) error {
 	name := ctx.String("name")
 	switch {
 	case ctx.NArg() > 1:
-		return exactly(ctx, 1)
+		return Exactly(ctx, 1)
 	case ctx.NArg() == 1 && name != "":
 		return fmt.Errorf("conflicting options: cannot specify a volume-name through both --name " +
 			"and as a positional arg")

@@ -1,0 +1,44 @@
+//go:build linux
+
+// Package heavy has the commands that need registries and archives: those of minidockerd.
+package heavy
+
+import (
+	"errors"
+
+	"github.com/urfave/cli/v2"
+
+	mdcli "minidocker/final/cli"
+	"minidocker/final/engine"
+)
+
+// Commands are the commands by their paths, see mdcli.CLI.
+func Commands() map[string]func(*mdcli.CLI) *cli.Command {
+	return map[string]func(*mdcli.CLI) *cli.Command{
+		"container commit": commitCommand,
+		"image import":     importCommand,
+		"image load":       loadCommand,
+		"image pull":       pullCommand,
+		"image push":       pushCommand,
+		"image save":       saveCommand,
+		"login":            loginCommand,
+		"logout":           logoutCommand,
+		"search":           searchCommand,
+	}
+}
+
+// open gives the engine in this process.
+func open(c *mdcli.CLI) (*engine.Engine, error) {
+	e, err := c.Engine()
+	if err != nil {
+		return nil, err
+	}
+	local, ok := e.(mdcli.Local)
+	if !ok {
+		return nil, errors.New("this command needs an engine in the same process")
+	}
+	if _, err := local.ImageStore(); err != nil { // it opens all
+		return nil, err
+	}
+	return local.Engine, nil
+}
