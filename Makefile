@@ -32,7 +32,7 @@ need-step:
 build: ## all programs, into build/bin/STEP/minidocker
 	@for s in $(STEPS); do $(GO) build -o build/bin/$$s/minidocker ./$$s || exit 1; done
 	@$(GO) build -o build/bin/ ./docs/labs/...
-	@$(GO) build -trimpath -ldflags '-s -w' -o build/bin/minirunc ./final/cmd/minirunc
+	@$(GO) build -trimpath -ldflags '-s -w' -tags urfave_cli_no_docs -o build/bin/ ./final/cmd/...
 
 rootfs: build/rootfs/$(ARCH) build/share/minidocker/busybox-$(ARCH).tar ## the busybox root file system, into build/rootfs/ARCH (ARCH=amd64|arm64)
 
