@@ -3,84 +3,169 @@
 package network
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Store is the networks of a machine. Its methods can be called from several goroutines and
-// processes.
+// processes. Its files:
+//
+//	DIR/ID.json                                  a network
+//	RUN/endpoints/CONTAINER/NETWORK.json         an endpoint; the links below are made after it
+//	RUN/networks/NETWORK/addresses/ADDRESS       -> CONTAINER
+//	RUN/networks/NETWORK/names/NAME/CONTAINER    -> IPv4,IPv6 (see package names)
+//	RUN/ports/PROTOCOL-PORT/ADDRESS              -> CONTAINER
+//	RUN/lock                                     held while any of these is changed
+//	RUN/rules                                    shared while elements of the rules are changed,
+//	                                             exclusive while bridges and rules are
 type Store struct {
 	dir, run string
 	alive    func(container string) bool
 }
 
-// Open opens the store whose networks are recorded below dir, and what is in use below run, a
+// Open opens the store whose networks are recorded in dir, and what is in use below run, a
 // folder that a reboot empties. alive says whether a container is in use: it starts, runs or
 // stops. What others hold for one that is not may be taken at any moment, so a container must be
-// alive before its first Reserve and until after Release. Open makes nothing.
+// alive before its first Reserve and until after Release. What an earlier run of it left, which was
+// killed, must be given to Release before. Open makes nothing.
 func Open(dir, run string, alive func(container string) bool) (*Store, error) {
+	for _, path := range []string{dir, run} {
+		if !filepath.IsAbs(path) {
+			return nil, fmt.Errorf("open networks: %q is not an absolute path", path)
+		}
+	}
 	return &Store{dir: dir, run: run, alive: alive}, nil
 }
 
-func todo(...any) error { return errors.New("not there yet") }
+func (s *Store) networkFile(id string) string { return filepath.Join(s.dir, id+".json") }
 
-// Create makes a network and chooses what c leaves open: subnets from 172.17.0.0/16 to
-// 172.31.0.0/16, then 192.168.0.0/20 and on; for IPv6 a random fd00::/8. Links and rules are made
-// when the first container is attached. ErrExist, ErrOverlap, ErrInvalid.
-func (s *Store) Create(c Config) (*Network, error) { return nil, todo(s, c) }
+func (s *Store) containerDir(id string) string { return filepath.Join(s.run, "endpoints", id) }
 
-// Network finds a network by its name, its ID or the beginning of it that no other has;
-// ErrNotExist.
-func (s *Store) Network(ref string) (*Network, error) { return nil, todo(s, ref) }
-
-// List returns all networks, sorted by their names.
-func (s *Store) List() ([]*Network, error) { return nil, todo(s) }
-
-// Remove removes a network with its bridge and rules: ErrNotExist, ErrPredefined, or ErrInUse,
-// which names the containers.
-func (s *Store) Remove(ref string) error { return todo(s, ref) }
-
-// Reserve takes addresses and ports of the host for a container, and records them as its endpoint.
-// It makes no links. Each of r's ports becomes one for each kind of address, so their order is kept
-// and their number is not. ErrNotExist, ErrPort, ErrAddress, ErrConnected, ErrInvalid.
-func (s *Store) Reserve(network string, r Request) (*Endpoint, error) {
-	return nil, todo(s, network, r)
+func (s *Store) endpointFile(container, network string) string {
+	return filepath.Join(s.containerDir(container), network+".json")
 }
 
-// Attach makes the links of endpoints of one container in its network namespace, and then the rules
-// of their ports, in one transaction. After an error Release undoes what has been done.
-func (s *Store) Attach(ns *os.File, endpoints ...*Endpoint) error { return todo(s, ns, endpoints) }
-
-// Release gives back all that the container has: rules, addresses, ports, names, records. Its
-// links go with its namespace. It is no error if it has nothing.
-func (s *Store) Release(container string) error { return todo(s, container) }
-
-// Disconnect takes a running container from one network: link, rules, and record. If its default
-// route went there, it goes through another of its networks from then on. ErrNoEndpoint.
-func (s *Store) Disconnect(ns *os.File, network, container string) error {
-	return todo(s, ns, network, container)
+func (s *Store) addressDir(network string) string {
+	return filepath.Join(s.run, "networks", network, "addresses")
 }
 
-// Endpoints returns those of a network, sorted by their containers' IDs; also void ones.
-func (s *Store) Endpoints(network string) ([]*Endpoint, error) { return nil, todo(s, network) }
+func (s *Store) nameDir(network, name string) string {
+	return filepath.Join(s.run, "networks", network, "names", strings.ToLower(name))
+}
 
-// Of returns the endpoints of a container, sorted by the names of their interfaces.
-func (s *Store) Of(container string) ([]*Endpoint, error) { return nil, todo(s, container) }
+func (s *Store) portDir(p Port) string {
+	return filepath.Join(s.run, "ports", fmt.Sprintf("%s-%d", p.Proto, p.HostPort))
+}
 
-// Sweep removes what containers left that are not alive.
-func (s *Store) Sweep() error { return todo(s) }
+// lock locks all records; unlock by closing.
+func (s *Store) lock() (*os.File, error) { return s.lockFile("lock", unix.LOCK_EX) }
 
-// Loopback sets lo up in the network namespace: 127.0.0.1 and ::1.
-func Loopback(ns *os.File) error { return todo(ns) }
+// lockFile makes the file and locks it: flock(2). The kernel unlocks it if the process dies.
+func (s *Store) lockFile(name string, how int) (*os.File, error) {
+	path := filepath.Join(s.run, name)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(s.run, 0o711); err != nil {
+			return nil, err
+		}
+		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), how)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, &fs.PathError{Op: "flock", Path: path, Err: err}
+	}
+	return f, nil
+}
 
-// ResolvConf makes a container's /etc/resolv.conf of the host's. dns, search and options are the
-// user's, and replace the host's if there are any. On a network that a user made (user) the one
-// server is 127.0.0.11, and the true ones, which that asks, are upstream; else they are in the
-// file. A server at a loopback address of the host, as systemd-resolved's 127.0.0.53, can only be
-// asked from the host's namespace: in the file, those that systemd-resolved itself asks replace it.
-func ResolvConf(host []byte, user bool, dns, search, options []string) (
-	conf []byte, upstream []string,
-) {
-	_ = todo(host, user, dns, search, options)
-	return nil, nil
+// writeRecord replaces a file as a whole. durable is for the disk: it is there after a power cut.
+func writeRecord(path string, record any, durable bool) error {
+	data, err := json.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
+	}
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil && durable {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(path+".new"))
+	}
+	if durable {
+		return syncFolder(filepath.Dir(path))
+	}
+	return nil
+}
+
+func syncFolder(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+func readRecord(path string, record any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, record); err != nil {
+		return fmt.Errorf("read %q: %w", path, err)
+	}
+	return nil
+}
+
+// readNames lists a folder in no order; one that is not there is empty.
+func readNames(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
+// mkdirs is os.MkdirAll, but cheap where it is there or its parent is.
+func mkdirs(path string) error {
+	err := os.Mkdir(path, 0o755)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return os.MkdirAll(path, 0o755)
+}
+
+// removeIfThere is os.Remove, which is content if there is nothing.
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
