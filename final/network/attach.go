@@ -38,11 +38,42 @@ func (s *Store) Attach(ns *os.File, endpoints ...*Endpoint) error {
 		}
 	}
 	err = netns.Do(ns, func() error { return configure(endpoints) })
+	for _, e := range endpoints {
+		if err == nil && e.Link != "" {
+			err = plugIn(host, e)
+		}
+	}
 	if err == nil {
 		err = s.publish(endpoints)
 	}
 	if err != nil {
 		return errors.Join(err, deleteLinks(ns, endpoints))
+	}
+	return nil
+}
+
+// plugIn sets the host's end up: last, when the other is up, so that the cable has both ends from
+// the first moment. Else the bridge hears of it by linkwatch, up to a second later.
+func plugIn(host *netlink.Handle, e *Endpoint) error {
+	link, err := host.LinkByName(e.Link)
+	if err == nil {
+		err = host.LinkSetUp(link)
+	}
+	if err != nil {
+		return fmt.Errorf("set %s up: %w", e.Link, err)
+	}
+	// The bridge need not learn where the container is. It may think that it knows: a container
+	// that has just ended had the same address, and its link dies a little after it.
+	mac, err := net.ParseMAC(e.MAC)
+	if err != nil {
+		return err
+	}
+	err = host.NeighSet(&netlink.Neigh{
+		LinkIndex: link.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER | unix.NTF_STICKY,
+		State: netlink.NUD_NOARP, HardwareAddr: mac,
+	})
+	if err != nil {
+		return fmt.Errorf("set the port of %s: %w", e.MAC, err)
 	}
 	return nil
 }
@@ -84,13 +115,7 @@ func (s *Store) addLink(host *netlink.Handle, ns *os.File, e *Endpoint) error {
 		}
 	}
 	// A port of a bridge needs no address of its own; looking for one it would send packets.
-	if err := setIPv6(e.Link, false); err != nil {
-		return err
-	}
-	if err := host.LinkSetUp(veth); err != nil {
-		return fmt.Errorf("set %s up: %w", e.Link, err)
-	}
-	return nil
+	return setIPv6(e.Link, false)
 }
 
 // configure gives the links their addresses, in the container's namespace.

@@ -248,19 +248,16 @@ func (s *Store) sweep() error {
 		if s.alive(c) {
 			continue
 		}
-		if err := s.deleteDangling(c); err != nil {
-			return err
-		}
-		if err := s.releaseAll(c); err != nil {
+		if err := s.releaseVoid(c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// deleteDangling deletes the host's ends of the container's links. As a rule they went with its
-// namespace; but something else may keep that.
-func (s *Store) deleteDangling(container string) error {
+// releaseVoid is releaseAll for a container that is not alive. It deletes the host's ends of its
+// links too: as a rule they went with its namespace, but something may keep that.
+func (s *Store) releaseVoid(container string) error {
 	endpoints, err := s.Of(container)
 	if err != nil {
 		return err
@@ -277,7 +274,7 @@ func (s *Store) deleteDangling(container string) error {
 			}
 		}
 	}
-	return nil
+	return s.releaseAll(container)
 }
 
 // Remove removes a network with its bridge and rules: ErrNotExist, ErrPredefined, or ErrInUse,
@@ -323,7 +320,7 @@ func (s *Store) unused(n *Network) error {
 			users = append(users, slices.Concat(e.Names, []string{e.Container})[0])
 			continue
 		}
-		if err := s.releaseAll(e.Container); err != nil {
+		if err := s.releaseVoid(e.Container); err != nil {
 			return err
 		}
 	}

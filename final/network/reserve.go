@@ -215,7 +215,7 @@ func (s *Store) owner(path string) (string, error) {
 	if err != nil || s.alive(owner) {
 		return owner, err
 	}
-	if err := s.releaseAll(owner); err != nil {
+	if err := s.releaseVoid(owner); err != nil {
 		return "", err
 	}
 	return "", removeIfThere(path) // its record may have been lost
