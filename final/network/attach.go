@@ -52,6 +52,9 @@ func (s *Store) Attach(ns *os.File, endpoints ...*Endpoint) error {
 	return nil
 }
 
+// sticky is NTF_STICKY of linux/neighbour.h (since Linux 4.20): the bridge does not learn otherwise.
+const sticky = 0x40
+
 // plugIn sets the host's end up: last, when the other is up, so that the cable has both ends from
 // the first moment. Else the bridge hears of it by linkwatch, up to a second later.
 func plugIn(host *netlink.Handle, e *Endpoint) error {
@@ -69,7 +72,7 @@ func plugIn(host *netlink.Handle, e *Endpoint) error {
 		return err
 	}
 	err = host.NeighSet(&netlink.Neigh{
-		LinkIndex: link.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER | unix.NTF_STICKY,
+		LinkIndex: link.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER | sticky,
 		State: netlink.NUD_NOARP, HardwareAddr: mac,
 	})
 	if err != nil {
