@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -30,19 +31,18 @@ func (s *Store) Attach(ns *os.File, endpoints ...*Endpoint) error {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer host.Close()
+	veths := make([]*veth, len(endpoints))
 	for i, e := range endpoints {
-		err := s.addLink(host, ns, e)
-		if err != nil {
+		if veths[i], err = s.addLink(host, ns, e); err != nil {
 			err = fmt.Errorf("attach to network %s: %w", e.NetworkName, err)
 			return errors.Join(err, deleteLinks(ns, endpoints[:i]))
 		}
 	}
-	err = netns.Do(ns, func() error { return configure(endpoints) })
-	for _, e := range endpoints {
-		if err == nil && e.Link != "" {
-			err = plugIn(host, e)
-		}
-	}
+	err = netns.Do(ns, func() error {
+		return configure(endpoints, func() error {
+			return plugIn(host, veths, endpoints)
+		})
+	})
 	if err == nil {
 		err = s.publish(endpoints)
 	}
@@ -52,77 +52,110 @@ func (s *Store) Attach(ns *os.File, endpoints ...*Endpoint) error {
 	return nil
 }
 
-// sticky is NTF_STICKY of linux/neighbour.h (since Linux 4.20): the bridge does not learn otherwise.
+// sticky is NTF_STICKY of linux/neighbour.h, since Linux 4.20: the bridge learns nothing else.
 const sticky = 0x40
 
-// plugIn sets the host's end up: last, when the other is up, so that the cable has both ends from
-// the first moment. Else the bridge hears of it by linkwatch, up to a second later.
-func plugIn(host *netlink.Handle, e *Endpoint) error {
-	link, err := host.LinkByName(e.Link)
-	if err == nil {
-		err = host.LinkSetUp(link)
-	}
-	if err != nil {
-		return fmt.Errorf("set %s up: %w", e.Link, err)
-	}
-	// The bridge need not learn where the container is. It may think that it knows: a container
-	// that has just ended had the same address, and its link dies a little after it.
-	mac, err := net.ParseMAC(e.MAC)
-	if err != nil {
-		return err
-	}
-	err = host.NeighSet(&netlink.Neigh{
-		LinkIndex: link.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER | sticky,
-		State: netlink.NUD_NOARP, HardwareAddr: mac,
-	})
-	if err != nil {
-		return fmt.Errorf("set the port of %s: %w", e.MAC, err)
+// plugIn sets the host's ends up, and tells the bridges where the containers are. They need not
+// learn it, and they may think that they know: a container that has just ended had the same
+// address, and its link dies a little after it.
+func plugIn(host *netlink.Handle, veths []*veth, endpoints []*Endpoint) error {
+	for i, e := range endpoints {
+		v := veths[i]
+		if v == nil {
+			continue
+		}
+		if err := host.LinkSetUp(v); err != nil {
+			return fmt.Errorf("set %s up: %w", e.Link, err)
+		}
+		mac, err := net.ParseMAC(e.MAC)
+		if err != nil {
+			return err
+		}
+		err = host.NeighSet(&netlink.Neigh{
+			LinkIndex: v.Index, Family: unix.AF_BRIDGE,
+			Flags: netlink.NTF_MASTER | sticky, State: netlink.NUD_NOARP, HardwareAddr: mac,
+		})
+		if err != nil {
+			return fmt.Errorf("set the port of %s: %w", e.MAC, err)
+		}
+		for _, name := range append([]string{e.Link}, v.await...) {
+			if err := awaitCarrier(host, name); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
 
-// addLink makes the link of e, born in ns under its name there.
-func (s *Store) addLink(host *netlink.Handle, ns *os.File, e *Endpoint) error {
+// awaitCarrier waits until the kernel has seen that the cable has two ends: before, what is sent is
+// dropped, and sent again a second later. It sees it by a piece of work of its own, linkwatch; from
+// Linux 6.8 on to ask is enough.
+func awaitCarrier(h *netlink.Handle, name string) error {
+	for range 1000 {
+		link, err := h.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		if link.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+	return fmt.Errorf("link %s has no carrier", name)
+}
+
+// veth is a cable's end on the host. With it a bridge that had no port before comes up: await.
+type veth struct {
+	*netlink.Veth
+	await []string
+}
+
+// addLink makes the link of e, born in ns under its name there. It returns the end on the host, if
+// there is one.
+func (s *Store) addLink(host *netlink.Handle, ns *os.File, e *Endpoint) (*veth, error) {
 	n, err := s.Network(e.Network)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	mac, err := net.ParseMAC(e.MAC)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if n.Driver != DriverBridge {
-		return addDirect(host, ns, n, e.Interface, mac)
+		return nil, addDirect(host, ns, n, e.Interface, mac)
 	}
 	bridge, err := s.readyBridge(host, n)
 	if err != nil {
-		return fmt.Errorf("make bridge %s: %w", n.bridge(), err)
+		return nil, fmt.Errorf("make bridge %s: %w", n.bridge(), err)
 	}
-	veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: e.Interface}
-	veth.Name, veth.MTU, veth.MasterIndex = e.Link, n.mtu(), bridge
-	veth.PeerHardwareAddr = mac
-	veth.PeerNamespace = netlink.NsFd(ns.Fd())
-	if err := host.LinkAdd(veth); err != nil {
-		return fmt.Errorf("add veth %s: %w", e.Link, err)
+	v := &veth{Veth: &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: e.Interface}}
+	v.Name, v.MTU, v.MasterIndex = e.Link, n.mtu(), bridge.Attrs().Index
+	v.PeerHardwareAddr = mac
+	v.PeerNamespace = netlink.NsFd(ns.Fd())
+	if bridge.Attrs().OperState != netlink.OperUp {
+		v.await = []string{n.bridge()}
+	}
+	if err := host.LinkAdd(v.Veth); err != nil {
+		return nil, fmt.Errorf("add veth %s: %w", e.Link, err)
 	}
 	if len(e.Ports) > 0 {
 		// A container that calls its own published port: with br_netfilter its packet goes out
 		// through the port of the bridge that it came from.
-		if err := host.LinkSetHairpin(veth, true); err != nil {
-			return fmt.Errorf("set hairpin of %s: %w", e.Link, err)
+		if err := host.LinkSetHairpin(v, true); err != nil {
+			return nil, fmt.Errorf("set hairpin of %s: %w", e.Link, err)
 		}
 	}
 	if !n.option(OptionICC, true) {
-		if err := host.LinkSetIsolated(veth, true); err != nil {
-			return fmt.Errorf("isolate %s: %w", e.Link, err)
+		if err := host.LinkSetIsolated(v, true); err != nil {
+			return nil, fmt.Errorf("isolate %s: %w", e.Link, err)
 		}
 	}
 	// A port of a bridge needs no address of its own; looking for one it would send packets.
-	return setIPv6(e.Link, false)
+	return v, setIPv6(e.Link, false)
 }
 
-// configure gives the links their addresses, in the container's namespace.
-func configure(endpoints []*Endpoint) error {
+// configure gives the links their addresses, in the container's namespace, and calls plugIn.
+func configure(endpoints []*Endpoint, plugIn func() error) error {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
@@ -131,6 +164,17 @@ func configure(endpoints []*Endpoint) error {
 	for _, e := range endpoints {
 		if err := configureLink(h, e); err != nil {
 			return fmt.Errorf("configure %s: %w", e.Interface, err)
+		}
+	}
+	if err := plugIn(); err != nil {
+		return err
+	}
+	for _, e := range endpoints {
+		if e.Link == "" {
+			continue
+		}
+		if err := awaitCarrier(h, e.Interface); err != nil {
+			return err
 		}
 	}
 	return nil

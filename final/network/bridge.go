@@ -17,83 +17,83 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readyBridge returns the index of the network's bridge. It makes the bridge, and the rules of all
-// networks, if they are not there: after a reboot, or after somebody emptied the firewall. The
-// bridge is set up last, so one that is up is whole.
-func (s *Store) readyBridge(h *netlink.Handle, n *Network) (int, error) {
+// readyBridge returns the network's bridge. It makes the bridge, and the rules of all networks, if
+// they are not there: after a reboot, or after somebody emptied the firewall. The bridge is set up
+// last, so one that is up is whole.
+func (s *Store) readyBridge(h *netlink.Handle, n *Network) (netlink.Link, error) {
 	rules, err := s.lockFile("rules", unix.LOCK_SH)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	index, err := ready(h, n)
+	link, err := ready(h, n)
 	rules.Close()
-	if index != 0 || err != nil {
-		return index, err
+	if link != nil || err != nil {
+		return link, err
 	}
 	rules, err = s.lockFile("rules", unix.LOCK_EX)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer rules.Close()
-	if index, err := ready(h, n); index != 0 || err != nil {
-		return index, err // another made it meanwhile
+	if link, err := ready(h, n); link != nil || err != nil {
+		return link, err // another made it meanwhile
 	}
 	return s.makeBridge(h, n)
 }
 
-// ready returns the bridge's index; 0 if it is not up or there are no rules.
-func ready(h *netlink.Handle, n *Network) (int, error) {
+// ready returns the bridge; nil if it is not up or there are no rules.
+func ready(h *netlink.Handle, n *Network) (netlink.Link, error) {
 	link, err := h.LinkByName(n.bridge())
 	if notFound := (netlink.LinkNotFoundError{}); errors.As(err, &notFound) {
-		return 0, nil
+		return nil, nil
 	}
 	if err != nil || link.Attrs().Flags&net.FlagUp == 0 {
-		return 0, err
+		return nil, err
 	}
 	nft, err := nftables.New()
 	if err != nil {
-		return 0, fmt.Errorf("open nftables: %w", err)
+		return nil, fmt.Errorf("open nftables: %w", err)
 	}
 	_, err = nft.ListTableOfFamily(tableName, nftables.TableFamilyINet)
 	if errors.Is(err, unix.ENOENT) {
-		return 0, nil
+		return nil, nil
 	}
-	return link.Attrs().Index, err
+	return link, err
 }
 
 // makeBridge makes what of the bridge is not there.
-func (s *Store) makeBridge(h *netlink.Handle, n *Network) (int, error) {
+func (s *Store) makeBridge(h *netlink.Handle, n *Network) (netlink.Link, error) {
 	bridge := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs()}
 	bridge.Name, bridge.MTU = n.bridge(), n.mtu()
 	// One that is given no address takes the lowest of its ports', and so another one as
 	// containers come and go.
 	bridge.HardwareAddr = hardwareAddress(n.Subnets[0].Gateway)
 	if err := h.LinkAdd(bridge); err != nil && !errors.Is(err, unix.EEXIST) {
-		return 0, err
+		return nil, err
 	}
 	link, err := h.LinkByName(n.bridge())
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if link.Type() != "bridge" {
-		return 0, fmt.Errorf("%w: there is another interface of that name", ErrInvalid)
+		return nil, fmt.Errorf("%w: there is another interface of that name", ErrInvalid)
 	}
 	if err := n.forwarding(); err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, sub := range n.Subnets {
 		address := netip.PrefixFrom(sub.Gateway, sub.Subnet.Bits())
 		if err := addAddress(h, link, address); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	if err := s.writeRules(""); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if err := acceptForward(n.bridge()); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return link.Attrs().Index, h.LinkSetUp(link)
+	return link, h.LinkSetUp(link)
 }
 
 // forwarding makes the machine a router, and lets packets from 127.0.0.1 to a published port out

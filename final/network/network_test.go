@@ -214,11 +214,15 @@ func serveUDP(name string, p net.PacketConn) {
 func (w *world) ask(from, proto, address string) (string, error) {
 	var answer []byte
 	call := func() error {
-		c, err := (&net.Dialer{Timeout: 700 * time.Millisecond}).Dial(proto, address)
+		patience := 700 * time.Millisecond
+		if strings.Contains(address, "[") {
+			patience *= 4 // neighbours of a new address are asked twice, a second apart
+		}
+		c, err := (&net.Dialer{Timeout: patience}).Dial(proto, address)
 		if err != nil {
 			return err
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		_ = c.SetDeadline(time.Now().Add(time.Second))
 		if proto == "tcp" {
 			answer, err = io.ReadAll(c)
@@ -681,7 +685,7 @@ func TestUDP_AFlowFindsTheNewContainer(t *testing.T) {
 		c, err = net.Dial("udp", "10.99.0.1:8080")
 		return err
 	}))
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	for _, name := range []string{"a", "b"} {
 		w.start(name, "bridge", r)
 		_, err := c.Write([]byte("x"))

@@ -133,13 +133,28 @@ func (s *Store) Disconnect(ns *os.File, network, container string) error {
 			continue
 		}
 		other.DefaultRoute = true
-		err := netns.Do(ns, func() error { return configure([]*Endpoint{other}) })
-		if err != nil {
+		if err := reroute(ns, other); err != nil {
 			return err
 		}
 		return writeRecord(s.endpointFile(container, other.Network), other, false)
 	}
 	return nil
+}
+
+// reroute sends what goes out of ns through e.
+func reroute(ns *os.File, e *Endpoint) error {
+	return netns.Do(ns, func() error {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return fmt.Errorf("open netlink: %w", err)
+		}
+		defer h.Close()
+		link, err := h.LinkByName(e.Interface)
+		if err != nil {
+			return fmt.Errorf("link %s: %w", e.Interface, err)
+		}
+		return setDefaultRoute(h, link, e)
+	})
 }
 
 // Endpoints returns those of a network, sorted by their containers' IDs; also void ones.
