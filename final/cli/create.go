@@ -126,7 +126,7 @@ func (c *CLI) pull(ctx context.Context, image, platform string, quiet bool) erro
 	if quiet {
 		args = append(args, "--quiet")
 	}
-	command := exec.CommandContext(ctx, program, append(args, "--", image)...)
+	command := exec.CommandContext(ctx, program, append(args, "--", tagged(image))...)
 	command.Args[0] = c.Name
 	command.Stdout, command.Stderr = c.Err, c.Err
 	if err := command.Run(); err != nil {

@@ -88,8 +88,11 @@ func (l *layers) newBar(id string, size int64) *bar {
 		defer b.mu.Unlock()
 		return fmt.Sprintf("%s: %-14s ", id, b.status)
 	})
-	b.Bar = l.bars.AddBar(size, mpb.PrependDecorators(status),
+	// With a total from the beginning, a bar is complete when all bytes have come, and its status
+	// would stay what it is then.
+	b.Bar = l.bars.AddBar(0, mpb.PrependDecorators(status),
 		mpb.AppendDecorators(decor.CountersKibiByte(" % .1f / % .1f")), mpb.BarFillerClearOnComplete())
+	b.SetTotal(size, false)
 	return b
 }
 
