@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -67,8 +68,7 @@ func (c *CLI) session(a *attaching, connect func(*engine.Streams) (Attachment, e
 	}
 	signals := make(chan os.Signal, 16)
 	if a.proxy {
-		signal.Notify(signals)
-		defer signal.Stop(signals)
+		catch(signals)
 	}
 	if a.tty && a.in {
 		state, err := term.MakeRaw(a.inputTerminal)
@@ -99,6 +99,15 @@ func ending(end engine.Ending) error {
 		return &Status{Code: end.Status}
 	}
 	return nil
+}
+
+// catch catches the signals that people send, and a little later all others: Go takes 20 µs for
+// each, which nobody should wait for at the start of a container. That is not undone, since the
+// program ends with the session.
+func catch(signals chan<- os.Signal) {
+	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1,
+		unix.SIGUSR2)
+	time.AfterFunc(100*time.Millisecond, func() { signal.Notify(signals) })
 }
 
 // pass gives signals to the process, but for those that are about this one.
