@@ -50,10 +50,11 @@ func ready(h *netlink.Handle, n *Network) (netlink.Link, error) {
 	if err != nil || link.Attrs().Flags&net.FlagUp == 0 {
 		return nil, err
 	}
-	nft, err := nftables.New()
+	nft, err := nftables.New(nftables.AsLasting())
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
+	defer closeLater(nft)
 	_, err = nft.ListTableOfFamily(tableName, nftables.TableFamilyINet)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil

@@ -636,7 +636,7 @@ func TestVoid_IsTakenOverAndSwept(t *testing.T) {
 	}
 	w.check(w.Release(id("b")))
 	w.check(w.Release(id("b")))
-	left := w.sh("find " + w.run + " ! -type d ! -name lock ! -name rules")
+	left := w.sh("find " + w.run + " ! -type d ! -name lock ! -name rules ! -name collect")
 	if left != "" {
 		t.Errorf("left behind: %s", left)
 	}

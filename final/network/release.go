@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -20,30 +21,123 @@ import (
 )
 
 // Release gives back all that the container has: rules, addresses, ports, names, records. Its
-// links go with its namespace. It is no error if it has nothing.
+// links go with its namespace. It is no error if it has nothing. Where there were ports it takes
+// 50 ms: tell the container's exit status before.
 func (s *Store) Release(container string) error {
 	if _, err := os.Lstat(s.containerDir(container)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	lock, err := s.lock()
-	if err != nil {
+	published, err := s.retire(container)
+	if err != nil || !published {
 		return err
 	}
-	defer lock.Close()
-	return s.releaseAll(container)
+	return s.collect()
 }
 
-// releaseAll is Release while the records are locked.
-func (s *Store) releaseAll(container string) error {
-	endpoints, err := s.Of(container)
+// retire releases a container's endpoints if they have no ports. Else it is for collect to do so.
+func (s *Store) retire(container string) (published bool, err error) {
+	lock, err := s.lock()
 	if err != nil {
+		return false, err
+	}
+	defer lock.Close()
+	endpoints, err := s.of(container)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range endpoints {
+		published = published || len(e.Ports) > 0
+	}
+	if !published {
+		return false, s.releaseAll(container)
+	}
+	for _, e := range endpoints {
+		if err := s.unname(e); err != nil {
+			return false, err
+		}
+	}
+	if err := mkdirs(s.retiredFile("")); err != nil {
+		return false, err
+	}
+	if err := os.Symlink(container, s.retiredFile(container)); !errors.Is(err, fs.ErrExist) {
+		return true, err
+	}
+	return true, nil
+}
+
+// collect releases what has been retired, all in one transaction. For 20 ms after one that deletes
+// something, whoever opens and closes nftables has to wait, and all others behind him. So what
+// many do at the same time, one does for all, and not more often than each 50 ms.
+func (s *Store) collect() error {
+	for {
+		turn, err := s.lockFile("collect", unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil // whoever has it looks again when he has let go
+		}
+		if err != nil {
+			return err
+		}
+		some := true
+		for some && err == nil {
+			if some, err = s.collectOnce(); some {
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		turn.Close()
+		left, listErr := readNames(s.retiredFile(""))
+		if err = errors.Join(err, listErr); err != nil || len(left) == 0 {
+			return err
+		}
+	}
+}
+
+// collectOnce says whether there was something.
+func (s *Store) collectOnce() (bool, error) {
+	lock, err := s.lock()
+	if err != nil {
+		return false, err
+	}
+	defer lock.Close()
+	containers, err := readNames(s.retiredFile(""))
+	if err != nil || len(containers) == 0 {
+		return false, err
+	}
+	return true, s.releaseAll(containers...)
+}
+
+func (s *Store) retiredFile(container string) string {
+	return filepath.Join(s.run, "retired", container)
+}
+
+// retired says whether what the container has is to be released.
+func (s *Store) retired(container string) bool {
+	_, err := os.Lstat(s.retiredFile(container))
+	return err == nil
+}
+
+// releaseAll releases all that the containers have. The records are locked.
+func (s *Store) releaseAll(containers ...string) error {
+	var all []*Endpoint
+	for _, c := range containers {
+		endpoints, err := s.of(c)
+		if err != nil {
+			return err
+		}
+		all = append(all, endpoints...)
+	}
+	if err := s.release(all...); err != nil {
 		return err
 	}
-	if err := s.release(endpoints...); err != nil {
-		return err
+	for _, c := range containers {
+		// What is there still was on its way to be a record.
+		if err := os.RemoveAll(s.containerDir(c)); err != nil {
+			return err
+		}
+		if err := removeIfThere(s.retiredFile(c)); err != nil {
+			return err
+		}
 	}
-	// What is there still was on its way to be a record.
-	return os.RemoveAll(s.containerDir(container))
+	return nil
 }
 
 // release removes rules, claims and records, in this order: what is not undone when the process is
@@ -53,24 +147,42 @@ func (s *Store) release(endpoints ...*Endpoint) error {
 		return err
 	}
 	for _, e := range endpoints {
-		for path, target := range s.claims(e) {
-			// Another's, if the record was lost and made anew.
-			if now, err := os.Readlink(path); err != nil || now != target {
-				continue
-			}
-			if err := removeIfThere(path); err != nil {
-				return err
-			}
-			// The folder, if it was the last; those of addresses are used again at once.
-			if parent := filepath.Dir(path); parent != s.addressDir(e.Network) {
-				_ = os.Remove(parent) // an error means that it was not
-			}
+		if err := s.unclaim(s.claims(e)); err != nil {
+			return err
 		}
 		if err := removeIfThere(s.endpointFile(e.Container, e.Network)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unclaim removes claims, and the folders of names and ports that are empty then.
+func (s *Store) unclaim(claims map[string]string) error {
+	for path, target := range claims {
+		// Another's, if the record was lost and made anew.
+		if now, err := os.Readlink(path); err != nil || now != target {
+			continue
+		}
+		if err := removeIfThere(path); err != nil {
+			return err
+		}
+		if parent := filepath.Dir(path); filepath.Base(parent) != "addresses" {
+			_ = os.Remove(parent) // an error means that it is not empty
+		}
+	}
+	return nil
+}
+
+// unname removes e's names alone.
+func (s *Store) unname(e *Endpoint) error {
+	nameless := *e
+	nameless.Names, nameless.Aliases = nil, nil
+	claims := s.claims(e)
+	for path := range s.claims(&nameless) {
+		delete(claims, path)
+	}
+	return s.unclaim(claims)
 }
 
 // unpublish deletes the elements of the endpoints' ports.
@@ -182,7 +294,7 @@ func (s *Store) endpointsOf(n *Network) ([]*Endpoint, error) {
 	for container := range containers {
 		e := &Endpoint{}
 		err := readRecord(s.endpointFile(container, n.ID), e)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || s.retired(container) {
 			continue // released meanwhile
 		}
 		if err != nil {
@@ -196,6 +308,14 @@ func (s *Store) endpointsOf(n *Network) ([]*Endpoint, error) {
 
 // Of returns the endpoints of a container, sorted by the names of their interfaces.
 func (s *Store) Of(container string) ([]*Endpoint, error) {
+	if s.retired(container) {
+		return nil, nil
+	}
+	return s.of(container)
+}
+
+// of is Of, also for a container that is retired.
+func (s *Store) of(container string) ([]*Endpoint, error) {
 	names, err := readNames(s.containerDir(container))
 	if err != nil {
 		return nil, err
@@ -231,7 +351,7 @@ func (s *Store) allEndpoints() ([]*Endpoint, error) {
 	}
 	var all []*Endpoint
 	for _, c := range containers {
-		endpoints, err := s.Of(c)
+		endpoints, err := s.of(c)
 		if err != nil {
 			return nil, err
 		}
@@ -260,7 +380,7 @@ func (s *Store) sweep() error {
 		return err
 	}
 	for _, c := range containers {
-		if s.alive(c) {
+		if s.alive(c) && !s.retired(c) {
 			continue
 		}
 		if err := s.releaseVoid(c); err != nil {
@@ -273,7 +393,7 @@ func (s *Store) sweep() error {
 // releaseVoid is releaseAll for a container that is not alive. It deletes the host's ends of its
 // links too: as a rule they went with its namespace, but something may keep that.
 func (s *Store) releaseVoid(container string) error {
-	endpoints, err := s.Of(container)
+	endpoints, err := s.of(container)
 	if err != nil {
 		return err
 	}

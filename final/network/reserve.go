@@ -33,6 +33,11 @@ func (s *Store) Reserve(network string, r Request) (*Endpoint, error) {
 	if err := r.check(n); err != nil {
 		return nil, err
 	}
+	if s.retired(r.Container) { // of its last run
+		if err := s.releaseAll(r.Container); err != nil {
+			return nil, err
+		}
+	}
 	e := &Endpoint{
 		ID: randomID(), Network: n.ID, NetworkName: n.Name, Driver: n.Driver,
 		Container: r.Container, Names: r.Names, Aliases: r.Aliases, MAC: r.MAC,
@@ -212,7 +217,7 @@ func (s *Store) owner(path string) (string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
-	if err != nil || s.alive(owner) {
+	if err != nil || (s.alive(owner) && !s.retired(owner)) {
 		return owner, err
 	}
 	if err := s.releaseVoid(owner); err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -183,10 +184,11 @@ func (s *Store) changePorts(endpoints []*Endpoint,
 		return true, err
 	}
 	defer rules.Close()
-	nft, err := nftables.New()
+	nft, err := nftables.New(nftables.AsLasting())
 	if err != nil {
 		return true, fmt.Errorf("open nftables: %w", err)
 	}
+	defer closeLater(nft)
 	for name, list := range elements {
 		set := &nftables.Set{Table: table, Name: name, IsMap: true}
 		if err := change(nft, set, list); err != nil {
@@ -194,6 +196,15 @@ func (s *Store) changePorts(endpoints []*Endpoint,
 		}
 	}
 	return true, nft.Flush()
+}
+
+// closeLater closes the connection without waiting. When one is closed, the kernel waits until it has
+// freed what was deleted, for all processors to have looked elsewhere: 20 ms, and nobody else's
+// transaction gets in meanwhile. After those 20 ms there is nothing to wait for.
+func closeLater(nft *nftables.Conn) {
+	time.AfterFunc(50*time.Millisecond, func() {
+		_ = nft.CloseLasting() // all that was to be said has been answered
+	})
 }
 
 // forgetFlows makes the kernel forget the flows to UDP ports that are published now, or are no

@@ -22,7 +22,9 @@ import (
 //	RUN/networks/NETWORK/addresses/ADDRESS       -> CONTAINER
 //	RUN/networks/NETWORK/names/NAME/CONTAINER    -> IPv4,IPv6 (see package names)
 //	RUN/ports/PROTOCOL-PORT/ADDRESS              -> CONTAINER
+//	RUN/retired/CONTAINER                        its endpoints are to be released
 //	RUN/lock                                     held while any of these is changed
+//	RUN/collect                                  held by who releases them
 //	RUN/rules                                    shared while elements of the rules are changed,
 //	                                             exclusive while bridges and rules are
 type Store struct {
