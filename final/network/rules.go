@@ -198,9 +198,9 @@ func (s *Store) changePorts(endpoints []*Endpoint,
 	return true, nft.Flush()
 }
 
-// closeLater closes the connection without waiting. When one is closed, the kernel waits until it has
-// freed what was deleted, for all processors to have looked elsewhere: 20 ms, and nobody else's
-// transaction gets in meanwhile. After those 20 ms there is nothing to wait for.
+// closeLater closes the connection without waiting. When one is closed, the kernel waits until it
+// has freed what was deleted, for all processors to have looked elsewhere: 20 ms, and nobody else
+// has his turn meanwhile. After those 20 ms there is nothing to wait for.
 func closeLater(nft *nftables.Conn) {
 	time.AfterFunc(50*time.Millisecond, func() {
 		_ = nft.CloseLasting() // all that was to be said has been answered
