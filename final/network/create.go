@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,7 +59,21 @@ func (s *Store) create(id string, c Config) (*Network, error) {
 	if err := os.MkdirAll(s.dir, 0o711); err != nil {
 		return nil, err
 	}
+	if err := s.removeUnfinished(); err != nil {
+		return nil, err
+	}
 	return n, writeRecord(s.networkFile(id), n, true)
+}
+
+// removeUnfinished removes what somebody was writing who was killed: the records are locked.
+func (s *Store) removeUnfinished() error {
+	names, err := readNames(s.dir)
+	for _, name := range names {
+		if err == nil && strings.HasSuffix(name, ".json.new") {
+			err = removeIfThere(filepath.Join(s.dir, name))
+		}
+	}
+	return err
 }
 
 func randomID() string {

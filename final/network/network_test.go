@@ -441,6 +441,9 @@ func TestIPv6(t *testing.T) {
 	w.wantAnswer("", "tcp", "127.0.0.1:8080", "a", "")
 	w.wantAnswer("b", "tcp", "[fd99::1]:8080", "a", a.Gateway6.String())
 	w.wantAnswer("a", "udp", "[fd99::2]:80", "lan", "fd99::1")
+	if _, err := w.ask("", "tcp", "[::1]:8080"); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("at ::1: got %v, want to be refused at once", err)
+	}
 	only, err := w.Create(network.Config{Name: "only", IPv6: true})
 	w.check(err)
 	if only.IPv4 {
@@ -581,6 +584,7 @@ func TestReserve_Collisions(t *testing.T) {
 		"all ports":   {portRequest("", 8080), network.ErrPort},
 		"program":     {portRequest("127.0.0.1", 7070), network.ErrPort},
 		"all program": {portRequest("", 7070), network.ErrPort},
+		"::1":         {portRequest("::1", 8081), network.ErrInvalid},
 		"other":       {portRequest("127.0.0.1", 8080), nil},
 		"far name":    {network.Request{Names: []string{"../x"}}, network.ErrInvalid},
 		"dots":        {network.Request{Names: []string{".."}}, network.ErrInvalid},

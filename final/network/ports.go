@@ -65,6 +65,10 @@ func (n *Network) hostAddresses(ip netip.Addr, e *Endpoint) ([]netip.Addr, error
 		return nil, fmt.Errorf("%w: publish at %s: the container has no address of that kind",
 			ErrInvalid, ip)
 	}
+	if ip == netip.IPv6Loopback() {
+		return nil, fmt.Errorf("%w: publish at ::1: the kernel forwards nothing from there; use "+
+			"127.0.0.1", ErrInvalid)
+	}
 	return []netip.Addr{ip}, nil
 }
 
