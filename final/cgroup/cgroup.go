@@ -108,6 +108,13 @@ func (g *Group) Only(mounts []string) {
 	})
 }
 
+// Without leaves those hierarchies out.
+func (g *Group) Without(mounts []string) {
+	g.hierarchies = slices.DeleteFunc(g.hierarchies, func(h Hierarchy) bool {
+		return slices.Contains(mounts, h.Mount)
+	})
+}
+
 // Unified says whether version 2 is all that is mounted.
 func (g *Group) Unified() bool {
 	return len(g.hierarchies) == 1 && g.hierarchies[0].V2
@@ -408,12 +415,15 @@ func ignoreNotExist(err error) error {
 	return err
 }
 
-// Exists says whether the group is there, in any hierarchy.
-func (g *Group) Exists() bool {
-	return slices.ContainsFunc(g.hierarchies, func(h Hierarchy) bool {
-		_, err := os.Stat(g.dir(h))
-		return err == nil
-	})
+// Existing are the mount points of the hierarchies in which there is such a group.
+func (g *Group) Existing() []string {
+	var mounts []string
+	for _, h := range g.hierarchies {
+		if _, err := os.Stat(g.dir(h)); err == nil {
+			mounts = append(mounts, h.Mount)
+		}
+	}
+	return mounts
 }
 
 // Freeze stops all processes of the group, or lets them go on, and waits until it is so.

@@ -227,6 +227,26 @@ func allowed(t *testing.T, program []byte, kind, access, major, minor uint32) bo
 	return false
 }
 
+func TestSetDevices_V1_Impossible(t *testing.T) {
+	one, two := int64(1), int64(2)
+	all := specs.LinuxDeviceCgroup{Access: "rwm"}
+	wide := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &one, Access: "rw"}
+	narrow := specs.LinuxDeviceCgroup{Type: "c", Major: &one, Minor: &two, Access: "r"}
+	other := specs.LinuxDeviceCgroup{Type: "c", Major: &two, Minor: &two, Access: "r"}
+	for name, c := range map[string]struct {
+		rules []specs.LinuxDeviceCgroup
+		want  bool
+	}{
+		"a part of a wider one": {[]specs.LinuxDeviceCgroup{all, wide, narrow}, false},
+		"another device":        {[]specs.LinuxDeviceCgroup{all, wide, other}, true},
+		"the other order":       {[]specs.LinuxDeviceCgroup{wide, narrow, all}, true},
+	} {
+		if err := checkV1(c.rules); (err == nil) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestDeviceProgram(t *testing.T) {
 	rules := []specs.LinuxDeviceCgroup{
 		{Allow: false, Access: "rwm"},

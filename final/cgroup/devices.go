@@ -60,6 +60,9 @@ func (g *Group) SetDevices(rules []specs.LinuxDeviceCgroup) error {
 }
 
 func setDevicesV1(dir string, rules []specs.LinuxDeviceCgroup) error {
+	if err := checkV1(rules); err != nil {
+		return err
+	}
 	for _, r := range rules {
 		file := "devices.deny"
 		if r.Allow {
@@ -79,6 +82,38 @@ func setDevicesV1(dir string, rules []specs.LinuxDeviceCgroup) error {
 	}
 	return nil
 }
+
+// checkV1 refuses rules that version 1 would take and not follow: it has exceptions to one
+// behaviour, and a rule against it takes out the exception of the very same numbers, never a
+// part of a wider one. See devices.rst, "Hierarchy", in the kernel's documentation.
+func checkV1(rules []specs.LinuxDeviceCgroup) error {
+	allowed := true
+	var exceptions []specs.LinuxDeviceCgroup
+	name := func(r specs.LinuxDeviceCgroup) string {
+		return fmt.Sprintf("%s %s:%s", r.Type, star(r.Major), star(r.Minor))
+	}
+	for _, r := range rules {
+		if deviceType(r) == "a" {
+			allowed, exceptions = r.Allow, nil
+			continue
+		}
+		if r.Allow != allowed {
+			exceptions = append(exceptions, r)
+			continue
+		}
+		for _, e := range exceptions {
+			if e.Type == r.Type && overlap(e.Major, r.Major) && overlap(e.Minor, r.Minor) &&
+				accessBits(e.Access)&accessBits(r.Access) != 0 && name(e) != name(r) {
+				return fmt.Errorf("devices: cgroup version 1 cannot make an exception of %s from %s",
+					name(r), name(e))
+			}
+		}
+	}
+	return nil
+}
+
+// overlap says whether two numbers, or wildcards, may mean the same device.
+func overlap(a, b *int64) bool { return star(a) == "*" || star(b) == "*" || *a == *b }
 
 // deviceType is a, b or c; a is what a rule without a type means.
 func deviceType(r specs.LinuxDeviceCgroup) string {

@@ -220,22 +220,15 @@ func (b *creation) makeGroup() error {
 		return err
 	}
 	b.group, b.CgroupPath = group, group.Path
-	existed := group.Exists()
-	if existed {
-		pids, err := group.Pids()
-		if err == nil && len(pids) > 0 && b.spec.Linux.CgroupsPath == "" {
-			return fmt.Errorf("control group %s is in use", group.Path)
-		}
+	if b.spec.Linux.CgroupsPath != "" {
+		b.CgroupShared = group.Existing()
+	} else if pids, err := group.Pids(); err == nil && len(pids) > 0 {
+		return fmt.Errorf("control group %s is in use", group.Path)
 	}
 	if err := b.save(); err != nil {
 		return err
 	}
-	b.undo = append(b.undo, func() error {
-		if existed {
-			return nil // it was there before, and is somebody's
-		}
-		return group.Remove()
-	})
+	b.undo = append(b.undo, b.removeGroup)
 	soft := b.runtime.Rootless || os.Geteuid() != 0
 	if err := group.Create(b.spec.Linux.Resources, soft); err != nil {
 		return err
@@ -508,10 +501,14 @@ func (b *creation) waitReady() error {
 		switch m.Type {
 		case "ready":
 			return nil
+		case "warning":
+			if b.runtime.Warn != nil {
+				b.runtime.Warn("%s", m.Error)
+			}
 		case "hooks":
 			b.hooked = true
 			state := b.State()
-			state.Status = specs.StateCreating
+			state.Status = specs.StateCreated // runtime.md, "State": after step 2 of the lifecycle
 			//nolint:staticcheck // prestart is deprecated, and asked for all the same.
 			if err := initproc.RunHooks("prestart", b.spec.Hooks.Prestart, state); err != nil {
 				return err

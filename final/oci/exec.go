@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -162,9 +161,9 @@ func (e *execution) start() (int, error) {
 	if p.User.Umask != nil {
 		plan.Call("umask", unix.SYS_UMASK, uintptr(*p.User.Umask))
 	}
-	sets, unknown := initproc.NewCapabilitySets(p.Capabilities)
-	if len(unknown) > 0 {
-		e.runtime.Warn("capabilities that this kernel does not have: %s", strings.Join(unknown, " "))
+	sets, err := e.capabilities(user)
+	if err != nil {
+		return 0, err
 	}
 	plan.Either("chdir "+p.Cwd, unix.SYS_CHDIR, plan.Pointer(p.Cwd))
 	for n := 0; n <= sets.Last; n++ {
@@ -201,6 +200,22 @@ func (e *execution) start() (int, error) {
 		return 0, &programError{err}
 	}
 	return child.Pid, nil
+}
+
+// capabilities are the process's sets. Whoever joins another user namespace has all of it.
+func (e *execution) capabilities(joinsUser bool) (*initproc.CapabilitySets, error) {
+	own, err := initproc.OwnCapabilities()
+	if err != nil {
+		return nil, err
+	}
+	if joinsUser {
+		own = initproc.AllCapabilities
+	}
+	sets, refused := initproc.NewCapabilitySets(e.opts.Process.Capabilities, own)
+	if len(refused) > 0 {
+		e.runtime.Warn("%s", initproc.RefusedCapabilities(refused))
+	}
+	return sets, nil
 }
 
 // namespaces opens the container's process, whose namespaces are joined in one call:

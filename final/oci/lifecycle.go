@@ -171,7 +171,7 @@ func (r *Runtime) Delete(id string, force bool) error {
 	}
 	defer c.Close()
 	status := c.Status()
-	if status != specs.StateStopped && !force && status != specs.StateCreated {
+	if status != specs.StateStopped && !force {
 		return fmt.Errorf("cannot delete container %q: it is %s (use kill, or --force)", id, status)
 	}
 	if status != specs.StateStopped || c.alive() {
@@ -195,8 +195,10 @@ func (c *Container) end() error {
 			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 		}
 	}
-	if err := group.Signal(unix.SIGKILL); err != nil {
-		return err
+	if len(c.CgroupShared) == 0 { // the others in there are not the container's
+		if err := group.Signal(unix.SIGKILL); err != nil {
+			return err
+		}
 	}
 	if group.Frozen() {
 		if err := group.Freeze(false); err != nil {
@@ -219,17 +221,8 @@ func (c *Container) end() error {
 // destroy removes the control group and the folder, and runs the poststop hooks.
 func (c *Container) destroy() error {
 	spec, specErr := c.spec()
-	if c.CgroupPath != "" {
-		group, err := cgroup.Open(c.CgroupPath)
-		if err != nil {
-			return err
-		}
-		if err := group.Signal(unix.SIGKILL); err != nil { // of a container without a pid namespace
-			return err
-		}
-		if err := group.Remove(); err != nil {
-			return err
-		}
+	if err := c.removeGroup(); err != nil {
+		return err
 	}
 	if err := os.RemoveAll(c.dir()); err != nil {
 		return err
@@ -238,6 +231,23 @@ func (c *Container) destroy() error {
 		c.poststop(spec)
 	}
 	return nil
+}
+
+// removeGroup removes the control group where it was made for this container, with all that
+// is left in it: a container without a pid namespace does not end with its first process.
+func (c *Container) removeGroup() error {
+	if c.CgroupPath == "" {
+		return nil
+	}
+	group, err := cgroup.Open(c.CgroupPath)
+	if err != nil {
+		return err
+	}
+	group.Without(c.CgroupShared)
+	if err := group.Signal(unix.SIGKILL); err != nil {
+		return err
+	}
+	return group.Remove()
 }
 
 // Pause stops all processes of a container, or lets them go on.

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -64,6 +65,12 @@ func validate(s *specs.Spec) error {
 		if !filepath.IsAbs(m.Destination) { // allowed until 1.0, and used: relative to the root
 			s.Mounts[i].Destination = "/" + m.Destination
 		}
+		if (m.UIDMappings == nil) != (m.GIDMappings == nil) {
+			return fmt.Errorf("mounts[%d]: uidMappings and gidMappings go together", i)
+		}
+	}
+	if _, ok := s.Annotations[""]; ok {
+		return errors.New("annotations: a key is empty")
 	}
 	if err := validateHooks(s.Hooks); err != nil {
 		return err
@@ -71,11 +78,16 @@ func validate(s *specs.Spec) error {
 	return validateLinux(s)
 }
 
-// validVersion says whether it is 1.MINOR.PATCH, whatever follows.
+// validVersion says whether it is 1.MINOR.PATCH, with or without a pre-release or a build:
+// semver.org.
 func validVersion(version string) bool {
-	var minor, patch uint
-	n, err := fmt.Sscanf(version, "1.%d.%d", &minor, &patch)
-	return n == 2 && err == nil
+	version, _, _ = strings.Cut(version, "+")
+	version, _, _ = strings.Cut(version, "-")
+	parts := strings.Split(version, ".")
+	return len(parts) == 3 && parts[0] == "1" && !slices.ContainsFunc(parts, func(part string) bool {
+		n, err := strconv.ParseUint(part, 10, 32)
+		return err != nil || strconv.FormatUint(n, 10) != part
+	})
 }
 
 func validateHooks(h *specs.Hooks) error {
@@ -143,6 +155,11 @@ func validateLinux(s *specs.Spec) error {
 	}
 	if (len(l.MaskedPaths) > 0 || len(l.ReadonlyPaths) > 0) && !has[specs.MountNamespace] {
 		return errors.New("linux.maskedPaths and readonlyPaths need a mount namespace")
+	}
+	for _, path := range slices.Concat(l.MaskedPaths, l.ReadonlyPaths) {
+		if !filepath.IsAbs(path) {
+			return fmt.Errorf("linux.maskedPaths and readonlyPaths: %q is not absolute", path)
+		}
 	}
 	if p := s.Process; p != nil && has[specs.UserNamespace] && len(l.UIDMappings) > 0 {
 		if err := validateMapped(&p.User, l); err != nil {

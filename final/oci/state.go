@@ -45,7 +45,9 @@ type Container struct {
 	Owner      int       `json:"owner"` // user ID
 	CgroupPath string    `json:"cgroupPath"`
 	// CgroupMounts are the hierarchies that it is in; nil until it is in them.
-	CgroupMounts []string          `json:"cgroupMounts"`
+	CgroupMounts []string `json:"cgroupMounts"`
+	// CgroupShared are those in which linux.cgroupsPath was there before: it stays there.
+	CgroupShared []string          `json:"cgroupShared,omitempty"`
 	Creating     bool              `json:"creating,omitempty"`
 	Annotations  map[string]string `json:"annotations,omitempty"`
 

@@ -70,14 +70,23 @@ func TestLifecycle(t *testing.T) {
 }
 
 func TestDelete_Created(t *testing.T) {
-	for _, flags := range [][]string{{}, {"--force"}} {
-		b := newBundle(t, "true")
-		b.background("create")
-		pid := b.state().Pid
-		b.must(append(append([]string{"delete"}, flags...), b.id)...)
-		if alive(pid) {
-			t.Errorf("delete %v leaves the process of a created container", flags)
-		}
+	b := newBundle(t, "echo runs")
+	b.background("create")
+	pid := b.state().Pid
+	b.fails([]string{"delete", b.id}, "created")
+	if b.state().Pid != pid || !alive(pid) {
+		t.Error("a delete that is refused has an effect")
+	}
+	b.must("start", b.id)
+	eventually(t, "output", func() bool { return b.output() == "runs\n" })
+	b.waitStopped()
+	b.must("delete", b.id)
+	b = newBundle(t, "true")
+	b.background("create")
+	pid = b.state().Pid
+	b.must("delete", "--force", b.id)
+	if alive(pid) {
+		t.Error("delete --force leaves the process of a created container")
 	}
 }
 
@@ -625,8 +634,8 @@ func TestHooks(t *testing.T) {
 		t.Errorf("hooks of delete: %s", got)
 	}
 	for name, status := range map[string]specs.ContainerState{
-		"prestart": specs.StateCreating, "createRuntime": specs.StateCreating,
-		"createContainer": specs.StateCreating, "poststart": specs.StateRunning, "poststop": specs.StateStopped,
+		"prestart": specs.StateCreated, "createRuntime": specs.StateCreated,
+		"createContainer": specs.StateCreated, "poststart": specs.StateRunning, "poststop": specs.StateStopped,
 	} {
 		state(b.file("log."+name), status)
 	}

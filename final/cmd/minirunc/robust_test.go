@@ -163,7 +163,7 @@ func TestCreateDelete_Rounds(t *testing.T) {
 	b := newBundle(t, "exec sleep 1000")
 	for range rounds {
 		b.background("create")
-		b.must("delete", b.id)
+		b.must("delete", "--force", b.id)
 	}
 	if now := leftovers(t); now != before {
 		t.Errorf("left: %s\nbefore: %s", now, before)

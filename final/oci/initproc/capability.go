@@ -4,6 +4,7 @@ package initproc
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,9 +36,22 @@ type CapabilitySets struct {
 	Last int
 }
 
-// NewCapabilitySets reads the sets of a process. Capabilities that this kernel does not
-// have are left out, as the specification wants it, and returned.
-func NewCapabilitySets(c *specs.LinuxCapabilities) (*CapabilitySets, []string) {
+// AllCapabilities are those that root of a new user namespace has.
+const AllCapabilities = ^uint64(0)
+
+// OwnCapabilities are those that this thread may use, and give away.
+func OwnCapabilities() (uint64, error) {
+	header, data := Header(), [2]unix.CapUserData{}
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return 0, os.NewSyscallError("capget", err)
+	}
+	return uint64(data[1].Permitted)<<32 | uint64(data[0].Permitted), nil
+}
+
+// NewCapabilitySets reads the sets of a process, granted by one that has those of own.
+// Capabilities that this kernel does not have, or that cannot be granted, are left out, as
+// the specification wants it (config.md, "Linux Process"), and returned.
+func NewCapabilitySets(c *specs.LinuxCapabilities, own uint64) (*CapabilitySets, []string) {
 	s := &CapabilitySets{Last: lastCapability()}
 	if c == nil {
 		return s, nil
@@ -46,23 +60,32 @@ func NewCapabilitySets(c *specs.LinuxCapabilities) (*CapabilitySets, []string) {
 	for n, name := range Capabilities() {
 		numbers[name] = n
 	}
-	var unknown []string
-	set := func(names []string) uint64 {
+	var refused []string
+	set := func(names []string, of uint64) uint64 {
 		var bits uint64
 		for _, name := range names {
-			n, ok := numbers[name]
-			if !ok || n > s.Last {
-				unknown = append(unknown, name)
-				continue
+			if n, ok := numbers[name]; ok && n <= s.Last && of&(1<<n) != 0 {
+				bits |= 1 << n
+			} else if !slices.Contains(refused, name) {
+				refused = append(refused, name)
 			}
-			bits |= 1 << n
 		}
 		return bits
 	}
-	s.Bounding, s.Effective = set(c.Bounding), set(c.Effective)
-	s.Inheritable, s.Permitted = set(c.Inheritable), set(c.Permitted)
-	s.Ambient = set(c.Ambient)
-	return s, unknown
+	// What each set can be at most is in capabilities(7), "Programmatically adjusting
+	// capability sets".
+	s.Bounding = set(c.Bounding, own)
+	s.Permitted = set(c.Permitted, own)
+	s.Effective = set(c.Effective, s.Permitted)
+	s.Inheritable = set(c.Inheritable, own&s.Bounding)
+	s.Ambient = set(c.Ambient, s.Permitted&s.Inheritable)
+	return s, refused
+}
+
+// RefusedCapabilities is the warning about them.
+func RefusedCapabilities(names []string) string {
+	return "capabilities that this kernel does not have, or that cannot be granted: " +
+		strings.Join(names, " ")
 }
 
 func lastCapability() int {

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -62,7 +63,7 @@ const (
 // Message is one line of JSON through the socket.
 type Message struct {
 	// Type is "hooks" (from init: run the hooks now; back: done), "ready" (from init: all
-	// is finished), "start" (to init, in the place of the FIFO) or "error".
+	// is finished), "start" (to init, in the place of the FIFO), "warning" or "error".
 	Type  string
 	Error string
 	// Status is ProgramStatus if it was the program that could not be executed, or else 0.
@@ -301,8 +302,7 @@ func (c *container) makeRoot() error {
 		return c.chroot()
 	}
 	if !c.new[specs.MountNamespace] {
-		// Somebody else's mounts: they are as they should be.
-		return c.hooksAndConsole()
+		return c.joinRoot()
 	}
 	// Nothing that is mounted below may get out. What the root is to be comes last.
 	propagation := uintptr(unix.MS_SLAVE | unix.MS_REC)
@@ -405,7 +405,7 @@ func (c *container) hooksAndConsole() error {
 			return err
 		}
 	}
-	return c.runHooks("createContainer", h.CreateContainer, specs.StateCreating)
+	return c.runHooks("createContainer", h.CreateContainer, specs.StateCreated)
 }
 
 func (c *container) runHooks(name string, hooks []specs.Hook, status specs.ContainerState) error {
@@ -476,6 +476,18 @@ func (c *container) moveRoot() error {
 		return fmt.Errorf("move the root over /: %w", err)
 	}
 	return c.chrootTo(".")
+}
+
+// joinRoot is for somebody else's mounts, which are as they should be. The root is a folder
+// there; or it is not, and theirs is the container's.
+func (c *container) joinRoot() error {
+	if err := c.hooksAndConsole(); err != nil {
+		return err
+	}
+	if _, err := os.Stat(c.Rootfs); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return c.chrootTo(c.Rootfs)
 }
 
 func (c *container) chroot() error {

@@ -20,7 +20,10 @@ import (
 // undone last. It returns only if that failed.
 func (c *container) finish() error {
 	p := c.Spec.Process
-	if p == nil {
+	if p == nil { // which only start is to complain about
+		if err := c.awaitStart(); err != nil {
+			return err
+		}
 		return errors.New("config.json has no process to start")
 	}
 	if p.OOMScoreAdj != nil {
@@ -61,7 +64,14 @@ func (c *container) finish() error {
 	if p.Capabilities == nil {
 		p.Capabilities = &specs.LinuxCapabilities{}
 	}
-	sets, _ := NewCapabilitySets(p.Capabilities)
+	own, err := OwnCapabilities()
+	if err != nil {
+		return err
+	}
+	sets, refused := NewCapabilitySets(p.Capabilities, own)
+	if len(refused) > 0 {
+		c.send(Message{Type: "warning", Error: RefusedCapabilities(refused)})
+	}
 	if err := setLimits(p.Rlimits); err != nil {
 		return err
 	}

@@ -97,6 +97,9 @@ var (
 func action(a specs.LinuxSeccompAction, errnoRet *uint) (uint32, error) {
 	value := uint32(unix.EPERM)
 	if errnoRet != nil {
+		if a != specs.ActErrno && a != specs.ActTrace {
+			return 0, fmt.Errorf("seccomp: action %q takes no errno", a)
+		}
 		value = uint32(*errnoRet)
 	}
 	switch a {
@@ -132,6 +135,9 @@ func Compile(s *specs.LinuxSeccomp) (*Program, error) {
 	}
 	if s.ListenerPath != "" {
 		return nil, errors.New("seccomp: listenerPath (SCMP_ACT_NOTIFY) is not supported")
+	}
+	if s.ListenerMetadata != "" {
+		return nil, errors.New("seccomp: listenerMetadata without listenerPath")
 	}
 	fallback, err := action(s.DefaultAction, s.DefaultErrnoRet)
 	if err != nil {
@@ -202,6 +208,9 @@ func compileArch(
 		act, err := action(call.Action, call.ErrnoRet)
 		if err != nil {
 			return nil, err
+		}
+		if len(call.Names) == 0 {
+			return nil, errors.New("seccomp: syscalls: an entry without names")
 		}
 		for _, name := range call.Names {
 			n, ok := numbers[name]

@@ -140,7 +140,7 @@ func randomProfile(r *rand.Rand, names []string, values []uint64) *specs.LinuxSe
 		for range 1 + r.IntN(4) {
 			rule.Names = append(rule.Names, names[r.IntN(len(names))])
 		}
-		if r.IntN(2) == 0 {
+		if (rule.Action == specs.ActErrno || rule.Action == specs.ActTrace) && r.IntN(2) == 0 {
 			n := uint(r.IntN(200))
 			rule.ErrnoRet = &n
 		}
