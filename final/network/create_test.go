@@ -165,6 +165,39 @@ func TestCreate_Options(t *testing.T) {
 	}
 }
 
+func TestRetire_LeavesThePortToOthers(t *testing.T) {
+	w := newWorld(t)
+	element := func() bool {
+		return strings.Contains(w.sh("nft list map inet minidocker everywhere4"), "8080")
+	}
+	w.start("a", "bridge", portRequest("", 8080))
+	w.check(w.Retire(id("a")))
+	if left, err := w.Endpoints("bridge"); err != nil || len(left) > 0 {
+		t.Errorf("got %v, %v, want no endpoint of who is retired", left, err)
+	}
+	if _, known := names.Of(w.run, id("a")).Lookup("a"); known {
+		t.Error("its name is still known")
+	}
+	w.start("b", "bridge", portRequest("", 8080))
+	w.wantAnswer("lan", "tcp", "10.99.0.1:8080", "b", "")
+	w.check(w.Retire(id("b")))
+	w.ns["b"].Close()
+	delete(w.ns, "b")
+	w.start("b", "bridge", portRequest("", 8080)) // again, the same container
+	w.check(w.Collect())
+	if !element() {
+		t.Error("the port of one that was attached anew is gone")
+	}
+	w.check(w.Retire(id("b")))
+	if !element() {
+		t.Error("no rule was left to collect: what does this test?")
+	}
+	w.check(w.Collect())
+	if element() {
+		t.Error("the rule was left behind")
+	}
+}
+
 func TestNames(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{"front", "back"} {

@@ -21,21 +21,36 @@ import (
 )
 
 // Release gives back all that the container has: rules, addresses, ports, names, records. Its
-// links go with its namespace. It is no error if it has nothing. Where there were ports it takes
-// 50 ms: tell the container's exit status before.
+// links go with its namespace. It is no error if it has nothing. Where there were ports, the
+// process that does this will take 20 ms longer to exit, see Collect: who cannot wait, calls
+// Retire.
 func (s *Store) Release(container string) error {
-	if _, err := os.Lstat(s.containerDir(container)); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	published, err := s.retire(container)
 	if err != nil || !published {
 		return err
 	}
-	return s.collect()
+	return s.collect(0)
 }
+
+// Retire is the part of Release that is quick: the container's names are gone, and all that it had
+// may be taken by others; it can be attached anew itself. If it had ports, their rules are there
+// until somebody calls Collect.
+func (s *Store) Retire(container string) error {
+	_, err := s.retire(container)
+	return err
+}
+
+// Collect removes what retired containers left. Call it where nobody waits, as at the end of a
+// shim: when a process that has deleted rules closes its connection to nftables, or exits, the
+// kernel waits 20 ms (for all processors to have looked elsewhere), and lets nobody else change
+// rules meanwhile. So what many ask for at the same time, one does for all, each 50 ms.
+func (s *Store) Collect() error { return s.collect(50 * time.Millisecond) }
 
 // retire releases a container's endpoints if they have no ports. Else it is for collect to do so.
 func (s *Store) retire(container string) (published bool, err error) {
+	if _, err := os.Lstat(s.containerDir(container)); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	lock, err := s.lock()
 	if err != nil {
 		return false, err
@@ -65,10 +80,11 @@ func (s *Store) retire(container string) (published bool, err error) {
 	return true, nil
 }
 
-// collect releases what has been retired, all in one transaction. For 20 ms after one that deletes
-// something, whoever opens and closes nftables has to wait, and all others behind him. So what
-// many do at the same time, one does for all, and not more often than each 50 ms.
-func (s *Store) collect() error {
+// collect is Collect, with that long between two transactions.
+func (s *Store) collect(pause time.Duration) error {
+	if left, err := readNames(s.retiredFile("")); err != nil || len(left) == 0 {
+		return err
+	}
 	for {
 		turn, err := s.lockFile("collect", unix.LOCK_EX|unix.LOCK_NB)
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -80,7 +96,7 @@ func (s *Store) collect() error {
 		some := true
 		for some && err == nil {
 			if some, err = s.collectOnce(); some {
-				time.Sleep(50 * time.Millisecond)
+				time.Sleep(pause)
 			}
 		}
 		turn.Close()
