@@ -82,6 +82,9 @@ func (e *Engine) startLocked(
 		if failed := (*StartError)(nil); errors.As(err, &failed) {
 			status = failed.Status
 		}
+		if l.HostConfig.AutoRemove {
+			return nil, errors.Join(err, e.remove(l, true))
+		}
 		_ = (&shim.State{Status: "created", ExitCode: status, Error: err.Error()}).Write(l.dir())
 		return nil, err
 	}
