@@ -209,7 +209,9 @@ func (j job) run() int {
 		})
 	}()
 	<-done
-	if !t.failed && j.Step >= 6 {
+	if j.Step == engineStep {
+		clearEngine()
+	} else if !t.failed && j.Step >= 6 {
 		// What a killed minidocker leaves, the next one removes.
 		cmd := exec.Command(j.Program, "run", "--rootfs", j.Rootfs, "true")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -248,7 +250,8 @@ func scale(d time.Duration) time.Duration {
 //	lan CMD…   CMD at the neighbour's
 //	lan down   and no neighbour any more
 var wrappers = map[string]string{
-	"run": `exec minidocker run ${ROOTFS:+--rootfs="$ROOTFS"} "$@"`,
+	"run": `[ "$STEP" != 10 ] || exec minidocker run --rm busybox "$@"
+exec minidocker run ${ROOTFS:+--rootfs="$ROOTFS"} "$@"`,
 	"user": `mkdir -p "$WORK/home" && chown 1000:1000 "$WORK/home"
 HOME=$WORK/home exec setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all "$@"`,
 	"lan": `case $1 in
@@ -269,7 +272,11 @@ func (j job) setup(env *testscript.Env) error {
 		return err
 	}
 	// Copies: an ordinary user may not get to where the programs are.
-	for name, path := range map[string]string{"minidocker": j.Program, "peer": j.Peer} {
+	programs := map[string]string{"minidocker": j.Program, "peer": j.Peer}
+	if j.Step == engineStep { // it has its other programs beside it
+		delete(programs, "minidocker")
+	}
+	for name, path := range programs {
 		program, err := os.ReadFile(path)
 		if err != nil {
 			return err
@@ -286,7 +293,7 @@ func (j job) setup(env *testscript.Env) error {
 	}
 	env.Setenv("PEER", filepath.Join(bin, "peer"))
 	// A small system may lack ps or vi: then it is busybox's.
-	env.Setenv("PATH", strings.Join([]string{bin, os.Getenv("PATH"),
+	env.Setenv("PATH", strings.Join([]string{bin, filepath.Dir(j.Program), os.Getenv("PATH"),
 		filepath.Join(j.Rootfs, "bin"), filepath.Join(j.Rootfs, "usr/bin")}, ":"))
 	env.Setenv("ESCAPE", j.Escape)
 	env.Setenv("LOOKUP", j.Lookup)
@@ -301,7 +308,7 @@ func (j job) setup(env *testscript.Env) error {
 		return err
 	}
 	env.Setenv("INPUTRC", inputrc)
-	if j.Step >= 4 {
+	if j.Step >= 4 && j.Step != engineStep {
 		rootfs := filepath.Join(env.WorkDir, ".rootfs")
 		if out, err := exec.Command("cp", "-a", j.Rootfs, rootfs).CombinedOutput(); err != nil {
 			return fmt.Errorf("copy %s: %w\n%s", j.Rootfs, err, out)

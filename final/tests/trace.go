@@ -159,6 +159,10 @@ func files() ([]string, error) {
 	for _, root := range []string{"/run", "/var/lib/minidocker", "/dev/shm", "/dev/mqueue"} {
 		err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 			switch path {
+			case "/run/minidocker", "/var/lib/minidocker/image", "/var/lib/minidocker/storage",
+				"/var/lib/minidocker/names", "/var/lib/minidocker/network",
+				"/var/lib/minidocker/volumes": // the engine's: see engineFiles
+				return filepath.SkipDir
 			case "/run/mount": // of the mount command that a script used
 				return filepath.SkipDir
 			case "/var/lib/minidocker/layers", "/var/lib/minidocker/blobs": // images are there to stay
@@ -175,7 +179,8 @@ func files() ([]string, error) {
 			return nil, err
 		}
 	}
-	return all, nil
+	engine, err := engineFiles()
+	return append(all, engine...), err
 }
 
 func ipcObjects() ([]string, error) {
