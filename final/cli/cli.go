@@ -114,6 +114,8 @@ func (c *CLI) run(ctx context.Context, args []string) error {
 		return c.complete(ctx, rest[1:])
 	case "completion":
 		return c.completion(rest[1:])
+	case "shim-ended", "shim-restart":
+		return c.fromShim(rest)
 	}
 	e, rest, err := find(rest)
 	if err != nil {

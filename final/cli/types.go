@@ -87,7 +87,20 @@ type Local struct{ *engine.Engine }
 
 // Start starts a container.
 func (l Local) Start(ctx context.Context, ref string, s *engine.Streams) (Attachment, error) {
-	return attached(l.Engine.Start(ctx, ref, s))
+	a, err := l.Engine.Start(ctx, ref, s)
+	return attached(a, ignoreNotModified(err))
+}
+
+// Stop ends a container. One that has ended is as it should be.
+func (l Local) Stop(ctx context.Context, ref, signal string, seconds *int) error {
+	return ignoreNotModified(l.Engine.Stop(ctx, ref, signal, seconds))
+}
+
+func ignoreNotModified(err error) error {
+	if engine.Code(err) == engine.NotModified {
+		return nil
+	}
+	return err
 }
 
 // Attach connects to a running container.

@@ -60,13 +60,13 @@ func (e *Engine) StatPath(_ context.Context, ref, name string) (container.PathSt
 		_, stat, err = statPath(root, name)
 		return err
 	})
-	return stat, noPath(err, r, name)
+	return stat, noPath(err, ref, name)
 }
 
 // noPath words the error of a path that is not there as Docker does.
-func noPath(err error, r *record, name string) error {
+func noPath(err error, ref, name string) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return failed(NotFound, "Could not find the file %s in container %s", name, r.ID[:12])
+		return failed(NotFound, "Could not find the file %s in container %s", name, ref)
 	}
 	return err
 }
@@ -218,7 +218,7 @@ func (e *Engine) CopyTo(
 		return err
 	})
 	if err != nil {
-		return noPath(err, r, name)
+		return noPath(err, ref, name)
 	}
 	e.containerEvent(r, "extract-to-dir", nil)
 	return nil

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -51,6 +52,8 @@ type Attachment struct {
 	copied  sync.WaitGroup
 
 	detached chan struct{}
+	failure  error       // why it is detached
+	broken   atomic.Bool // nobody reads what it says
 	once     sync.Once
 }
 
@@ -120,10 +123,10 @@ func (a *Attachment) begin() {
 		a.copied.Add(1)
 		go func() {
 			defer a.copied.Done()
-			if _, err := io.Copy(to, from); err != nil {
-				// If nobody takes it any more, the process is to know. Of a terminal's end that
-				// is EIO, and not to be told.
+			// Of a terminal the end is EIO, which is not to be told.
+			if _, err := io.Copy(to, from); errors.Is(err, unix.EPIPE) {
 				from.Close()
+				a.unread(err)
 			}
 		}()
 	}
@@ -133,6 +136,21 @@ func (a *Attachment) begin() {
 	if a.s.Size != nil {
 		go a.resizes()
 	}
+}
+
+// unread is for output that nobody reads any more. A container that is to be removed at its end
+// ends then, as a process of a pipeline does; any other goes on, and its log has the rest.
+func (a *Attachment) unread(err error) {
+	a.once.Do(func() {
+		if a.child != nil && a.r.HostConfig.AutoRemove {
+			a.broken.Store(true)
+			_ = a.Signal(unix.SIGKILL) // it may have ended
+			return
+		}
+		a.failure = err
+		close(a.detached)
+		a.conn.Close()
+	})
 }
 
 // feed carries the input, and looks for the keys that detach.
@@ -218,7 +236,7 @@ func (a *Attachment) Wait() (Ending, error) {
 	select {
 	case <-a.detached:
 		a.detach()
-		return Ending{Detached: true}, nil
+		return Ending{Detached: true}, a.failure
 	default:
 	}
 	if err != nil {
@@ -226,6 +244,9 @@ func (a *Attachment) Wait() (Ending, error) {
 		return a.lost()
 	}
 	ending := Ending{Status: reply.Status, Error: reply.Error}
+	if a.broken.Load() {
+		ending.Status = 128 + int(unix.SIGPIPE)
+	}
 	if a.master == nil {
 		a.copied.Wait()
 	} else {

@@ -344,12 +344,13 @@ func (s *starting) mounts() ([]specs.Mount, string, error) {
 	all := slices.DeleteFunc(baseMounts(s.HostConfig),
 		func(m specs.Mount) bool { return users[m.Destination] })
 	if s.HostConfig.IpcMode.IsContainer() {
-		pid, err := s.pidOf(s.HostConfig.IpcMode.Container())
+		tree, err := s.shmOf(s.HostConfig.IpcMode.Container())
 		if err != nil {
 			return nil, "", err
 		}
+		s.trees = map[string]*os.File{"/dev/shm": tree}
 		all = slices.DeleteFunc(all, func(m specs.Mount) bool { return m.Destination == "/dev/shm" })
-		all = append(all, bindMount(fmt.Sprintf("/proc/%d/root/dev/shm", pid), "/dev/shm", "rw"))
+		all = append(all, bindMount("/dev/shm", "/dev/shm", "rw"))
 	}
 	files, err := s.etcMounts(users)
 	if err != nil {

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path"
 	"runtime"
+	"strings"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"golang.org/x/sys/unix"
 
@@ -62,12 +64,71 @@ func mountVolumes(mounts []mountPoint, root *os.File, f func(root *os.File) erro
 	return f(placed)
 }
 
-// mountOne binds a volume or a folder. Where the container, which has never run, has no place for
-// it yet, there is nothing to be seen.
+// shmOf is another container's /dev/shm, as a tree that can be mounted in this one's namespace:
+// a copy of it can be had only from inside of the other's.
+func (s *starting) shmOf(ref string) (*os.File, error) {
+	other, _, err := s.e.get(ref)
+	if err != nil {
+		return nil, err
+	}
+	if mode := other.HostConfig.IpcMode; mode != container.IPCModeShareable {
+		return nil, failed(Invalid, "cannot join the IPC namespace of container %s: it is not shareable "+
+			"(hint: use IPC mode \"shareable\" for it)", ref)
+	}
+	pid, err := s.pidOf(ref)
+	if err != nil {
+		return nil, err
+	}
+	var tree *os.File
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never back: the thread is in other namespaces
+		tree, err = treeIn(pid, "/dev/shm")
+		done <- err
+	}()
+	err = <-done
+	return tree, err
+}
+
+// treeIn is a copy of a mount in another process's mount namespace, which this thread is in then.
+func treeIn(pid int, path string) (*os.File, error) {
+	ns, err := os.Open("/proc/" + itoa(pid) + "/ns/mnt")
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return nil, os.NewSyscallError("unshare", err)
+	}
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
+		return nil, os.NewSyscallError("setns", err)
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|
+		unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return nil, &os.PathError{Op: "open_tree", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// makeFolder makes a folder in a root; a link on the way that leads out is an error.
+func makeFolder(root *os.File, name string) error {
+	r, err := os.OpenRoot("/proc/self/fd/" + itoa(int(root.Fd())))
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return r.MkdirAll(strings.TrimPrefix(path.Clean(name), "/"), 0o755)
+}
+
+// mountOne binds a volume or a folder. A container that has never run has no place for it yet.
 func mountOne(root *os.File, m mountPoint) error {
 	target, err := openIn(root, path.Clean(m.Destination), unix.O_PATH)
 	if errors.Is(err, unix.ENOENT) {
-		return nil
+		if makeFolder(root, m.Destination) != nil {
+			return nil // it cannot be written to
+		}
+		target, err = openIn(root, path.Clean(m.Destination), unix.O_PATH)
 	}
 	if err != nil {
 		return err

@@ -29,7 +29,8 @@ type starting struct {
 	*locked
 	secure    securityOptions
 	retries   int
-	root      *os.File // its root file system, mounted nowhere yet
+	root      *os.File            // its root file system, mounted nowhere yet
+	trees     map[string]*os.File // the same, of mounts that come from another container
 	endpoints []*network.Endpoint
 	dns       *shim.DNS
 	undo      []func()
@@ -130,6 +131,10 @@ func (s *starting) start(run *os.File, streams *Streams) (*Attachment, error) {
 	}
 	start := shim.Start{Config: *config, Bundle: bundle, Root: true}
 	files := []*os.File{run, s.root}
+	for destination, tree := range s.trees {
+		defer tree.Close()
+		start.Trees, files = append(start.Trees, destination), append(files, tree)
+	}
 	var a *Attachment
 	if streams != nil {
 		if a, err = newAttachment(s.e, s.record, streams); err != nil {
@@ -332,7 +337,7 @@ func (e *Engine) Restarted(id string, run *os.File) error {
 	if err != nil {
 		return err
 	}
-	if err := e.ended(l); err != nil {
+	if err := e.letGo(l); err != nil {
 		return err
 	}
 	if state.Stopped || state.Status != "restarting" {
@@ -385,8 +390,7 @@ func (l *locked) endingPath() string { return filepath.Join(l.e.o.Run, "ending",
 // ended does the engine's part when a container has ended and its shim is gone: the network, the
 // storage, the run folder. It may be done again and again.
 func (e *Engine) ended(l *locked) error {
-	err := errors.Join(e.networks.Release(l.ID), e.layers.Release(l.ID))
-	if err != nil {
+	if err := e.letGo(l); err != nil {
 		return err
 	}
 	for _, name := range []string{shim.Socket, shim.LockFile} {
@@ -403,6 +407,11 @@ func (e *Engine) ended(l *locked) error {
 		return err
 	}
 	return nil
+}
+
+// letGo gives back what a container has while it runs.
+func (e *Engine) letGo(l *locked) error {
+	return errors.Join(e.networks.Release(l.ID), e.layers.Release(l.ID))
 }
 
 // Ended is what a shim asks for whose container has ended, if nobody else is there to do the

@@ -5,6 +5,7 @@ package engine
 import (
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/user"
@@ -25,9 +26,11 @@ func lookUp(root *os.File, name string, groups []string) (*specs.User, error) {
 	defer group.Close()
 	u, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, passwd, group)
 	if err != nil {
-		return nil, failed(Invalid, "unable to find user %s: %w", strings.Split(name, ":")[0], err)
+		return nil, &Error{Invalid, err}
 	}
 	found := &specs.User{UID: uint32(u.Uid), GID: uint32(u.Gid)}
+	// The first group is among them, or a file's mode could give the others more than the group.
+	found.AdditionalGids = append(found.AdditionalGids, found.GID)
 	for _, gid := range u.Sgids {
 		found.AdditionalGids = append(found.AdditionalGids, uint32(gid))
 	}
@@ -39,6 +42,9 @@ func lookUp(root *os.File, name string, groups []string) (*specs.User, error) {
 			return nil, failed(Invalid, "--group-add: %w", err)
 		}
 		for _, gid := range gids {
+			if slices.Contains(found.AdditionalGids, uint32(gid)) {
+				continue
+			}
 			found.AdditionalGids = append(found.AdditionalGids, uint32(gid))
 		}
 	}

@@ -47,6 +47,9 @@ type Options struct {
 	// Root is a mount that is attached nowhere (see fsmount.New): it becomes the root. It is
 	// mounted at root.path, in the container's mount namespace only.
 	Root *os.File
+	// Trees are the sources of bind mounts, by their destinations, where they are mounts that are
+	// attached nowhere.
+	Trees map[string]*os.File
 	// Prepare is called when the process is in its namespaces, which have nothing in them yet:
 	// what it fails with ends the creation.
 	Prepare func(pid int) error

@@ -27,6 +27,10 @@ func (b *creation) openSources() ([]*os.File, []int, error) {
 	user := os.Geteuid() == 0 && slices.ContainsFunc(b.spec.Linux.Namespaces,
 		func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
 	for i, m := range b.spec.Mounts {
+		if tree := b.opts.Trees[m.Destination]; tree != nil {
+			files, places = append(files, tree), append(places, i)
+			continue
+		}
 		bind, recursive, idmap := initproc.BindOptions(m)
 		if !bind || !user && !idmap {
 			continue

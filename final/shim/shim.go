@@ -140,11 +140,12 @@ type DNS struct {
 }
 
 // Start is the first packet to a new shim. Beside it are descriptors: the lock, the root if
-// there is one, then those of Attach.
+// there is one, the trees, then those of Attach.
 type Start struct {
 	Config Config
 	Bundle []byte // config.json
 	Root   bool
+	Trees  []string // destinations of bind mounts whose sources come along
 	Attach *Attach
 }
 

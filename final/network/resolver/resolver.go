@@ -49,11 +49,52 @@ type server struct {
 	busy     chan struct{} // as many as ask
 }
 
-// Serve answers at port 53 of Address, UDP and TCP, in the network namespace ns until ctx ends. It
-// asks upstream (addresses, port 53 unless they name one) from the caller's namespace, one after
-// the other until one answers. The error is that of opening the sockets; with none it returns nil
-// after the end of ctx.
-func Serve(ctx context.Context, ns *os.File, names Names, upstream []string) error {
+// Open opens the sockets at port 53 of Address, UDP and TCP, in the network namespace ns, for
+// Serve: what is asked before that waits.
+func Open(ns *os.File) (udp, tcp *os.File, err error) {
+	err = netns.Do(ns, func() error {
+		var err error
+		if udp, err = socket(unix.SOCK_DGRAM); err != nil {
+			return err
+		}
+		tcp, err = socket(unix.SOCK_STREAM)
+		if err == nil {
+			err = os.NewSyscallError("listen", unix.Listen(int(tcp.Fd()), maxAsking))
+		}
+		return err
+	})
+	if err != nil {
+		for _, f := range []*os.File{udp, tcp} {
+			if f != nil {
+				f.Close()
+			}
+		}
+		return nil, nil, fmt.Errorf("open the resolver's sockets: %w", err)
+	}
+	return udp, tcp, nil
+}
+
+// socket is one at port 53 of Address.
+func socket(kind int) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	f := os.NewFile(uintptr(fd), Address)
+	at := &unix.SockaddrInet4{Port: 53, Addr: netip.MustParseAddr(Address).As4()}
+	if err := unix.Bind(fd, at); err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("bind "+Address, err)
+	}
+	return f, nil
+}
+
+// Serve answers at the sockets that Open gave until ctx ends, and closes them. It asks upstream
+// (addresses, port 53 unless they name one) from the caller's namespace, one after the other until
+// one answers. The error is that of unfit sockets; with none it returns nil after the end of ctx.
+func Serve(ctx context.Context, udp, tcp *os.File, names Names, upstream []string) error {
+	defer udp.Close()
+	defer tcp.Close()
 	s := &server{names: names, busy: make(chan struct{}, maxAsking)}
 	for _, u := range upstream {
 		if _, _, err := net.SplitHostPort(u); err != nil {
@@ -61,20 +102,19 @@ func Serve(ctx context.Context, ns *os.File, names Names, upstream []string) err
 		}
 		s.upstream = append(s.upstream, u)
 	}
-	var packets *net.UDPConn
-	var streams *net.TCPListener
-	err := netns.Do(ns, func() (err error) {
-		local := netip.AddrPortFrom(netip.MustParseAddr(Address), 53)
-		if packets, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(local)); err != nil {
-			return err
-		}
-		if streams, err = net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(local)); err != nil {
-			return errors.Join(err, packets.Close())
-		}
-		return nil
-	})
+	conn, err := net.FilePacketConn(udp)
 	if err != nil {
-		return fmt.Errorf("open the resolver's sockets: %w", err)
+		return err
+	}
+	listener, err := net.FileListener(tcp)
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	packets, ok1 := conn.(*net.UDPConn)
+	streams, ok2 := listener.(*net.TCPListener)
+	if !ok1 || !ok2 {
+		return errors.Join(errors.New("the resolver's sockets are none of UDP and TCP"),
+			conn.Close(), listener.Close())
 	}
 	defer context.AfterFunc(ctx, func() {
 		_ = packets.Close() // each is read-only from here on: nothing to lose

@@ -76,7 +76,7 @@ func start(t *testing.T, names resolver.Names) *os.File {
 	ns := namespace(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- resolver.Serve(ctx, ns, names, nil) }()
+	serve(t, ctx, ns, served, names, nil)
 	t.Cleanup(func() {
 		cancel()
 		if err := <-served; err != nil {
@@ -84,6 +84,19 @@ func start(t *testing.T, names resolver.Names) *os.File {
 		}
 	})
 	return ns
+}
+
+// serve opens the sockets and serves; served gets the result.
+func serve(
+	t *testing.T, ctx context.Context, ns *os.File, served chan<- error, names resolver.Names,
+	upstream []string,
+) {
+	t.Helper()
+	udp, tcp, err := resolver.Open(ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { served <- resolver.Serve(ctx, udp, tcp, names, upstream) }()
 }
 
 // namespace makes one with lo up.
@@ -212,7 +225,7 @@ func TestServe_AsksUpstreamFromTheHost(t *testing.T) {
 	defer cancel()
 	servers := []string{"127.0.0.1:9", relay(t, host)} // nobody is at the first
 	served := make(chan error, 1)
-	go func() { served <- resolver.Serve(ctx, ns, table{"near": {"10.0.0.2"}}, servers) }()
+	serve(t, ctx, ns, served, table{"near": {"10.0.0.2"}}, servers)
 	await(t, ns)
 	for _, proto := range []string{"", "tcp"} {
 		for name, want := range map[string]string{"far": "10.9.9.9", "near": "10.0.0.2"} {
@@ -305,10 +318,10 @@ func TestServe_SurvivesGarbage(t *testing.T) {
 	}
 }
 
-func TestServe_SaysThatItCannotListen(t *testing.T) {
+func TestOpen_SaysThatItCannotListen(t *testing.T) {
 	ns := start(t, table{})
 	await(t, ns)
-	err := resolver.Serve(context.Background(), ns, table{}, nil)
+	_, _, err := resolver.Open(ns)
 	if !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("got %v, want EADDRINUSE", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -39,7 +40,14 @@ type watched struct {
 	Stdout  int // from the container; with a terminal it is its master, both ways
 	Stderr  int
 	Attach  [3]int // of the one who has started it
+	DNS     [2]int // the resolver's sockets, UDP and TCP
 	Holds   bool   // there is somebody to say Ended to
+}
+
+// descriptors are all of them.
+func (w *watched) descriptors() []int {
+	all := []int{w.Control, w.Lock, w.Listen, w.Stdin, w.Stdout, w.Stderr}
+	return slices.Concat(all, w.Attach[:], w.DNS[:])
 }
 
 // first is the first life.
@@ -48,6 +56,7 @@ type first struct {
 	conn    *shim.Conn
 	start   shim.Start
 	root    *os.File
+	trees   map[string]*os.File
 	far     []*os.File // the container's ends of its streams, closed when it has them
 	console *os.File
 }
@@ -95,7 +104,7 @@ func (f *first) run() error {
 	}
 	w := &f.w
 	*w = watched{Config: f.start.Config, Control: -1, Lock: -1, Listen: -1, Stdin: -1,
-		Stdout: -1, Stderr: -1, Attach: [3]int{-1, -1, -1}}
+		Stdout: -1, Stderr: -1, Attach: [3]int{-1, -1, -1}, DNS: [2]int{-1, -1}}
 	if err := f.sort(files); err != nil {
 		return err
 	}
@@ -117,7 +126,7 @@ func (f *first) run() error {
 	}
 	c, err := runtime.Create(w.Config.ID, oci.Options{
 		Bundle: w.Config.Run, Config: f.start.Bundle, Stdio: stdio, Console: f.console, Root: f.root,
-		Run: true, Prepare: f.prepare,
+		Trees: f.trees, Run: true, Prepare: f.prepare,
 	})
 	if err != nil {
 		return asStartError(err)
@@ -136,7 +145,7 @@ func (f *first) run() error {
 
 // sort names the descriptors that came beside the start.
 func (f *first) sort(files []*os.File) error {
-	want := 1 + f.start.Attach.Count()
+	want := 1 + len(f.start.Trees) + f.start.Attach.Count()
 	if f.start.Root {
 		want++
 	}
@@ -146,6 +155,10 @@ func (f *first) sort(files []*os.File) error {
 	f.w.Lock, files = int(files[0].Fd()), files[1:]
 	if f.start.Root {
 		f.root, files = files[0], files[1:]
+	}
+	f.trees = map[string]*os.File{}
+	for _, destination := range f.start.Trees {
+		f.trees[destination], files = files[0], files[1:]
 	}
 	in, out, errs, err := f.start.Attach.Streams(files)
 	if err != nil {
@@ -238,7 +251,7 @@ func (f *first) prepare(pid int) error {
 	if answer.Is != shim.Go {
 		return errors.New(answer.Error)
 	}
-	return nil
+	return f.openDNS(pid)
 }
 
 // runs is the end of the first life: all is well.
@@ -303,8 +316,7 @@ func execWatch(w *watched) error {
 	if _, err := unix.Pwrite(told, data, 0); err != nil {
 		return os.NewSyscallError("pwrite", err)
 	}
-	keep := append([]int{w.Control, w.Lock, w.Listen, w.Stdin, w.Stdout, w.Stderr}, w.Attach[:]...)
-	for _, fd := range keep {
+	for _, fd := range w.descriptors() {
 		if fd >= 0 {
 			if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
 				return os.NewSyscallError("fcntl F_SETFD", err)

@@ -65,8 +65,7 @@ func newServer(told string) (*server, error) {
 	if err := json.NewDecoder(f).Decode(w); err != nil {
 		return nil, fmt.Errorf("what to watch: %w", err)
 	}
-	for _, fd := range append([]int{w.Control, w.Lock, w.Listen, w.Stdin, w.Stdout, w.Stderr},
-		w.Attach[:]...) {
+	for _, fd := range w.descriptors() {
 		if fd >= 0 {
 			unix.CloseOnExec(fd)
 		}
