@@ -74,7 +74,8 @@ func clearEngine() {
 func engineFiles() ([]string, error) {
 	var all []string
 	for _, pattern := range []string{
-		"/var/lib/minidocker/containers/*", "/var/lib/minidocker/names/*", "/var/lib/minidocker/volumes/*",
+		"/var/lib/minidocker/containers/*", "/var/lib/minidocker/names/*",
+		"/var/lib/minidocker/volumes/*",
 		"/run/minidocker/containers/*", "/run/minidocker/ending/*", "/run/minidocker/runtime/*",
 		"/run/minidocker/network/endpoints/*", "/var/lib/minidocker/network/*.json",
 	} {
