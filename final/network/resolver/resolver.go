@@ -81,6 +81,11 @@ func socket(kind int) (*os.File, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	f := os.NewFile(uintptr(fd), Address)
+	// The address is there when lo is up, which the container's init sees to meanwhile.
+	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1); err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("setsockopt IP_FREEBIND", err)
+	}
 	at := &unix.SockaddrInet4{Port: 53, Addr: netip.MustParseAddr(Address).As4()}
 	if err := unix.Bind(fd, at); err != nil {
 		f.Close()
