@@ -105,7 +105,8 @@ func ending(end engine.Ending) error {
 // each, which nobody should wait for at the start of a container. That is not undone, since the
 // program ends with the session.
 func catch(signals chan<- os.Signal) {
-	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1,
+	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGPIPE, unix.SIGQUIT,
+		unix.SIGTERM, unix.SIGUSR1,
 		unix.SIGUSR2)
 	time.AfterFunc(100*time.Millisecond, func() { signal.Notify(signals) })
 }

@@ -86,7 +86,8 @@ func newServer(told string) (*server, error) {
 func (s *server) serve() {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
-	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+	// Caught, and not ignored: what is ignored stays so in the processes that it starts.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGPIPE)
 	var err error
 	if s.Config.LogDriver == "json-file" {
 		if s.log, err = openLog(s.Config.Dir, s.Config.LogMaxSize, s.Config.LogMaxFiles); err != nil {
