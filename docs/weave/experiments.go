@@ -27,7 +27,7 @@ type experiment struct {
 	// places are "03" for a step, or "final"; "03 (told)" has no test, and what is "final (to
 	// come)" is nowhere yet.
 	places []string
-	line               int
+	line   int
 }
 
 // experimentTable is experiments.tsv and where its experiments are.
