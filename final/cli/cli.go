@@ -114,7 +114,7 @@ func (c *CLI) run(ctx context.Context, args []string) error {
 		return c.complete(ctx, rest[1:])
 	case "completion":
 		return c.completion(rest[1:])
-	case "shim-ended", "shim-restart":
+	case "shim-ended", "shim-restart", "shim-collect":
 		return c.fromShim(rest)
 	}
 	e, rest, err := find(rest)

@@ -309,8 +309,11 @@ type RemoveOptions struct {
 
 // Remove removes a container.
 func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error {
-	for {
+	for ended := false; ; ended = true {
 		l, err := e.lock(ref)
+		if ended && Code(err) == NotFound {
+			return nil // it was to be removed at its end, and is
+		}
 		if err != nil {
 			return err
 		}

@@ -411,7 +411,41 @@ func (e *Engine) ended(l *locked) error {
 
 // letGo gives back what a container has while it runs.
 func (e *Engine) letGo(l *locked) error {
-	return errors.Join(e.networks.Release(l.ID), e.layers.Release(l.ID))
+	err := errors.Join(e.networks.Retire(l.ID), e.layers.Release(l.ID))
+	if err == nil && (len(l.HostConfig.PortBindings) > 0 || l.HostConfig.PublishAllPorts) {
+		err = e.collectLater()
+	}
+	return err
+}
+
+// collectLater lets a process of its own remove the rules of ports that are published no more:
+// whoever does that waits 20 ms for the kernel at its end. See package network, Collect.
+func (e *Engine) collectLater() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	p, err := os.StartProcess(self,
+		[]string{self, "--root", e.o.Root, "--run", e.o.Run, "shim-collect", "all"},
+		&os.ProcAttr{Dir: "/", Env: []string{}, Files: []*os.File{null, null, null},
+			Sys: &syscall.SysProcAttr{Setsid: true}})
+	if err != nil {
+		return err
+	}
+	return p.Release()
+}
+
+// Collect is what that process does.
+func (e *Engine) Collect() error {
+	if err := e.open(); err != nil {
+		return err
+	}
+	return e.networks.Collect()
 }
 
 // Ended is what a shim asks for whose container has ended, if nobody else is there to do the

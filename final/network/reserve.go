@@ -3,6 +3,7 @@
 package network
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -144,12 +145,24 @@ func (s *Store) chooseAddresses(n *Network, r Request, e *Endpoint) error {
 			*kind.gateway = sub.Gateway
 		}
 	}
-	if e.MAC == "" && e.IPv4.IsValid() {
+	switch {
+	case e.MAC != "":
+	case n.Driver != "bridge":
+		e.MAC = randomAddress().String()
+	case e.IPv4.IsValid():
 		e.MAC = hardwareAddress(e.IPv4.Addr()).String()
-	} else if e.MAC == "" {
+	default:
 		e.MAC = hardwareAddress(e.IPv6.Addr()).String()
 	}
 	return nil
+}
+
+// randomAddress is for links beside others on one parent, each of which must differ: the last
+// container with this IP address may have its link until the kernel has its namespace cleared.
+func randomAddress() net.HardwareAddr {
+	mac := net.HardwareAddr{0x02, 0x42, 0, 0, 0, 0}
+	rand.Read(mac[2:]) // never fails
+	return mac
 }
 
 // hardwareAddress follows from the IP address: when another container gets this one, no neighbour

@@ -152,7 +152,11 @@ func readNames(dir string) ([]string, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return f.Readdirnames(-1)
+	names, err := f.Readdirnames(-1)
+	if errors.Is(err, fs.ErrNotExist) { // it has gone since
+		return nil, nil
+	}
+	return names, err
 }
 
 // mkdirs is os.MkdirAll, but cheap where it is there or its parent is.
