@@ -82,7 +82,7 @@ func (c *CLI) create(ctx *cli.Context, r *request.Container) (id string, err err
 	}
 	o := engine.CreateOptions{
 		Name: ctx.String("name"), Config: r.Config, HostConfig: r.HostConfig,
-		Networking: r.Networking, Platform: platform,
+		Networking: r.Networking, Platform: platform, Start: ctx.Command.Name == "run",
 	}
 	created, err := e.Create(ctx.Context, o)
 	if err != nil && notFound(err) && strings.Contains(err.Error(), "image") &&

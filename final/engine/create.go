@@ -29,6 +29,9 @@ type CreateOptions struct {
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig
 	Platform   string // "": any that is here
+	// Start says that the caller starts the container next, by this engine: what takes time for
+	// that begins already.
+	Start bool
 }
 
 // creation is a container in the making; undo is what is to be undone if it fails, in the order
@@ -53,11 +56,17 @@ func (e *Engine) Create(ctx context.Context, o CreateOptions) (container.CreateR
 	if o.HostConfig == nil {
 		o.HostConfig = &container.HostConfig{}
 	}
+	if o.Start {
+		e.startAhead()
+	}
 	c := &creation{e: e, r: &record{
 		ID: newID(), Created: time.Now().UTC(), Config: o.Config, HostConfig: o.HostConfig,
 		Platform: o.Platform,
 	}}
 	if err := c.create(ctx, o); err != nil {
+		if o.Start {
+			e.endAhead()
+		}
 		for _, undo := range slices.Backward(c.undo) {
 			undo()
 		}

@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/moby/moby/api/types/events"
 	"golang.org/x/sys/unix"
@@ -56,6 +57,7 @@ type Engine struct {
 	images   *image.Store
 	layers   storage.Driver
 	networks *network.Store
+	ahead    atomic.Pointer[chan aheadShim] // see startAhead
 }
 
 // Open opens an engine. Nothing is touched until something is asked for.

@@ -98,7 +98,7 @@ func (s *starting) start(run *os.File, streams *Streams) (*Attachment, error) {
 	if s.secure, err = parseSecurity(s.HostConfig.SecurityOpt); err != nil {
 		return nil, err
 	}
-	child, conn, err := s.startShim()
+	child, conn, err := s.e.startShim()
 	if err != nil {
 		return nil, err
 	}
@@ -161,10 +161,54 @@ func (s *starting) start(run *os.File, streams *Streams) (*Attachment, error) {
 	return a, nil
 }
 
-// startShim starts the shim's process, which waits for what to start: meanwhile here the rest is
-// made ready.
-func (s *starting) startShim() (*os.Process, *shim.Conn, error) {
-	path, err := s.e.runtimePath()
+// startShim gives a shim's process, which waits for what to start: the one that was started
+// ahead, or else a new one.
+func (e *Engine) startShim() (*os.Process, *shim.Conn, error) {
+	if ahead := e.ahead.Swap(nil); ahead != nil {
+		a := <-*ahead
+		return a.child, a.conn, a.err
+	}
+	return e.newShim()
+}
+
+// aheadShim is a shim that was started ahead.
+type aheadShim struct {
+	child *os.Process
+	conn  *shim.Conn
+	err   error
+}
+
+// startAhead starts a shim for a container that is only being created: its process takes some
+// time to come up, on another processor.
+func (e *Engine) startAhead() {
+	started := make(chan aheadShim, 1)
+	if !e.ahead.CompareAndSwap(nil, &started) {
+		return
+	}
+	go func() {
+		child, conn, err := e.newShim()
+		started <- aheadShim{child, conn, err}
+	}()
+}
+
+// endAhead ends the shim that was started ahead, if nobody has taken it.
+func (e *Engine) endAhead() {
+	if child, conn, err := e.takeAhead(); err == nil && child != nil {
+		_ = conn.Close() // which is its end
+		_, _ = child.Wait()
+	}
+}
+
+func (e *Engine) takeAhead() (*os.Process, *shim.Conn, error) {
+	if e.ahead.Load() == nil {
+		return nil, nil, nil
+	}
+	return e.startShim()
+}
+
+// newShim starts a shim's process.
+func (e *Engine) newShim() (*os.Process, *shim.Conn, error) {
+	path, err := e.runtimePath()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -47,6 +48,10 @@ func main() {
 	}
 	if filepath.Base(os.Args[0]) == reaperName {
 		os.Exit(reap(os.Args[1:]))
+	}
+	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "shim") {
+		// It was executed by a descriptor, whose number is its name so far.
+		_ = os.WriteFile("/proc/self/comm", []byte("minirunc"), 0)
 	}
 	if len(os.Args) == 2 && os.Args[1] == "shim" {
 		os.Exit(server.Main())

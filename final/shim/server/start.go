@@ -5,6 +5,8 @@
 // little back. So when the container runs, the process executes its program once more, as one
 // that watches, with the descriptors that it needs: children stay.
 //
+// One that ends at once is not worth that.
+//
 //	Main:  Start ─> create the container, Prepare by the engine ─> run it ─> Started ─┐
 //	Watch: streams, log, requests, health checks ─> wait ─> State, Ended, delete <─ execve
 package server
@@ -75,7 +77,9 @@ func Main() int {
 		return 1
 	}
 	f := &first{conn: conn}
-	err = f.run()
+	if err = f.run(); err == nil {
+		return 0
+	}
 	status := 125
 	if failed := (*startError)(nil); errors.As(err, &failed) {
 		status = failed.status
@@ -96,7 +100,7 @@ type startError struct {
 
 func (e *startError) Unwrap() error { return e.error }
 
-// run returns only if it fails.
+// run returns if it fails, or if the container has ended already.
 func (f *first) run() error {
 	files, err := f.conn.Receive(&f.start)
 	if err != nil {
@@ -281,7 +285,38 @@ func (f *first) runs() error {
 		return err
 	}
 	w.Control = int(control.Fd())
+	if soonOver(w.State.Pid) {
+		s, err := newServer(w)
+		if err == nil {
+			s.serve()
+		}
+		return err
+	}
 	return execWatch(w)
+}
+
+// soon is how long a container may take to be one that is not worth a second life: too short for
+// anybody to notice that its first words wait.
+const soon = 20 * time.Millisecond
+
+// soonOver says whether a process ends within that time.
+func soonOver(pid int) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	for end := time.Now().Add(soon); ; {
+		left := time.Until(end)
+		if left <= 0 {
+			return false
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}},
+			int(left.Milliseconds())+1)
+		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return n > 0
+		}
+	}
 }
 
 // receiveMaster gets the terminal that init has made.

@@ -45,7 +45,11 @@ type server struct {
 // the exit status.
 func Watch(told string) int {
 	debug.SetGCPercent(20) // a small heap, and seldom anything to collect
-	s, err := newServer(told)
+	w, err := readWatched(told)
+	var s *server
+	if err == nil {
+		s, err = newServer(w)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "shim:", err)
 		return 1
@@ -54,7 +58,8 @@ func Watch(told string) int {
 	return 0
 }
 
-func newServer(told string) (*server, error) {
+// readWatched reads what execWatch has written.
+func readWatched(told string) (*watched, error) {
 	fd, err := strconv.Atoi(told)
 	if err != nil {
 		return nil, errors.New("a shim is started by minidocker, not by hand")
@@ -70,12 +75,17 @@ func newServer(told string) (*server, error) {
 			unix.CloseOnExec(fd)
 		}
 	}
+	return w, nil
+}
+
+func newServer(w *watched) (*server, error) {
 	s := &server{
 		watched: w, lock: os.NewFile(uintptr(w.Lock), "lock"), execs: map[int]*execution{},
 		over: make(chan struct{}), kick: make(chan struct{}, 1),
 		runtime: &oci.Runtime{Root: w.Config.Runtime, Rootless: os.Geteuid() != 0,
 			Warn: func(string, ...any) {}},
 	}
+	var err error
 	if s.control, err = shim.FromFD(w.Control); err != nil {
 		return nil, err
 	}
