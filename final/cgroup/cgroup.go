@@ -22,6 +22,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/rawfd"
 )
 
 // Hierarchy is a mount of control groups.
@@ -43,7 +45,7 @@ const Parent = "/minirunc"
 
 // Hierarchies returns those that are mounted, version 2 first.
 func Hierarchies() ([]Hierarchy, error) {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := rawfd.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +227,7 @@ func (g *Group) create(h Hierarchy, wanted []string) error {
 // handDown gives the group's children the wanted controllers, if it has them itself. A
 // controller that cannot be given is not an error here: setting a limit of it will be.
 func handDown(dir string, wanted []string) error {
-	has, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	has, err := rawfd.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
 		return err
 	}
@@ -233,13 +235,13 @@ func handDown(dir string, wanted []string) error {
 		return nil
 	}
 	file := filepath.Join(dir, "cgroup.subtree_control")
-	given, err := os.ReadFile(file)
+	given, err := rawfd.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	for _, c := range strings.Fields(string(has)) {
 		if slices.Contains(wanted, c) && !slices.Contains(strings.Fields(string(given)), c) {
-			_ = os.WriteFile(file, []byte("+"+c), 0)
+			_ = rawfd.SetFile(file, "+"+c)
 		}
 	}
 	return nil
@@ -248,18 +250,18 @@ func handDown(dir string, wanted []string) error {
 // inheritCpuset fills a new group's cpuset, which is born empty and lets no process in.
 func inheritCpuset(parent, dir string) error {
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
-		now, err := os.ReadFile(filepath.Join(dir, file))
+		now, err := rawfd.ReadFile(filepath.Join(dir, file))
 		if err != nil {
 			return err
 		}
 		if strings.TrimSpace(string(now)) != "" {
 			continue
 		}
-		above, err := os.ReadFile(filepath.Join(parent, file))
+		above, err := rawfd.ReadFile(filepath.Join(parent, file))
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, file), above, 0); err != nil {
+		if err := rawfd.SetFile(filepath.Join(dir, file), string(above)); err != nil {
 			return err
 		}
 	}
@@ -268,21 +270,21 @@ func inheritCpuset(parent, dir string) error {
 
 // Entrances are descriptors through which a process comes into the group.
 type Entrances struct {
-	V2    *os.File   // the folder, for clone3's CLONE_INTO_CGROUP; nil if there is none
-	Tasks []*os.File // of version 1: a thread that writes "0" steps in
+	V2    *rawfd.File   // the folder, for clone3's CLONE_INTO_CGROUP; nil if there is none
+	Tasks []*rawfd.File // of version 1: a thread that writes "0" steps in
 }
 
 // Entrances opens them, close-on-exec. The caller closes them.
 func (g *Group) Entrances() (*Entrances, error) {
 	e := &Entrances{}
 	for _, h := range g.hierarchies {
-		var f *os.File
+		var f *rawfd.File
 		var err error
 		if h.V2 {
-			f, err = os.OpenFile(g.dir(h), unix.O_PATH|unix.O_DIRECTORY, 0)
+			f, err = rawfd.Open(g.dir(h), unix.O_PATH|unix.O_DIRECTORY)
 			e.V2 = f
 		} else {
-			f, err = os.OpenFile(filepath.Join(g.dir(h), "tasks"), os.O_WRONLY, 0)
+			f, err = rawfd.Open(filepath.Join(g.dir(h), "tasks"), unix.O_WRONLY)
 			e.Tasks = append(e.Tasks, f)
 		}
 		if err != nil {
@@ -318,7 +320,7 @@ func (g *Group) Pids() ([]int, error) {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		data, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		data, err := rawfd.ReadFile(filepath.Join(path, "cgroup.procs"))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) ||
 			errors.Is(err, unix.EOPNOTSUPP) {
 			return nil
@@ -338,7 +340,7 @@ func (g *Group) Pids() ([]int, error) {
 // it is SIGKILL.
 func (g *Group) Signal(sig unix.Signal) error {
 	if sig == unix.SIGKILL && g.v2() != "" && g.Unified() {
-		if err := os.WriteFile(filepath.Join(g.v2(), "cgroup.kill"), []byte("1"), 0); err == nil {
+		if err := rawfd.SetFile(filepath.Join(g.v2(), "cgroup.kill"), "1"); err == nil {
 			return nil // since Linux 5.14
 		}
 	}
@@ -445,11 +447,11 @@ func (g *Group) Freeze(frozen bool) error {
 	for i := range 1000 {
 		// Version 1 may have to be told again: a process that forks slips through.
 		if i%50 == 0 {
-			if err := os.WriteFile(file, []byte(value), 0); err != nil {
+			if err := rawfd.SetFile(file, value); err != nil {
 				return err
 			}
 		}
-		now, err := os.ReadFile(status)
+		now, err := rawfd.ReadFile(status)
 		if err != nil || strings.Contains(string(now), done) {
 			return err
 		}
@@ -464,11 +466,11 @@ func (g *Group) Freeze(frozen bool) error {
 // Frozen says whether the group is paused.
 func (g *Group) Frozen() bool {
 	if dir := g.controller("freezer"); dir != "" {
-		state, err := os.ReadFile(filepath.Join(dir, "freezer.state"))
+		state, err := rawfd.ReadFile(filepath.Join(dir, "freezer.state"))
 		return err == nil && strings.TrimSpace(string(state)) != "THAWED"
 	}
 	if dir := g.v2(); dir != "" {
-		state, err := os.ReadFile(filepath.Join(dir, "cgroup.freeze"))
+		state, err := rawfd.ReadFile(filepath.Join(dir, "cgroup.freeze"))
 		return err == nil && strings.TrimSpace(string(state)) == "1"
 	}
 	return false

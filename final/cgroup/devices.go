@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/rawfd"
 )
 
 // defaultDevices are allowed to every container, after its own rules: nodes may be made
@@ -76,7 +78,7 @@ func setDevicesV1(dir string, rules []specs.LinuxDeviceCgroup) error {
 			}
 			value = fmt.Sprintf("%s %s:%s %s", kind, star(r.Major), star(r.Minor), access)
 		}
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(value), 0); err != nil {
+		if err := rawfd.SetFile(filepath.Join(dir, file), value); err != nil {
 			return fmt.Errorf("devices: write %q: %w", value, err)
 		}
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/rawfd"
 )
 
 // setting is a value for one of the group's files.
@@ -50,7 +52,7 @@ func (g *Group) write(name string, v2, v1 []setting) error {
 		if path == "" {
 			return fmt.Errorf("%s: no control group has a file %s: is the controller on?", name, s.file)
 		}
-		if err := os.WriteFile(path, []byte(s.value), 0); err != nil {
+		if err := rawfd.SetFile(path, s.value); err != nil {
 			return fmt.Errorf("%s: write %q: %w", name, s.value, err)
 		}
 	}
@@ -203,7 +205,7 @@ func str[T int64 | uint64](n *T) string {
 // setQuota sets the quota of a period; what is not given stays as it is.
 func (g *Group) setQuota(c *specs.LinuxCPU) error {
 	if path := g.find("cpu.max"); path != "" {
-		now, err := os.ReadFile(path)
+		now, err := rawfd.ReadFile(path)
 		if err != nil {
 			return err
 		}
@@ -392,7 +394,7 @@ func (g *Group) setUnified(r *specs.LinuxResources) error {
 
 // number reads a file with one number.
 func (g *Group) number(file string) (uint64, error) {
-	data, err := os.ReadFile(g.find(file))
+	data, err := rawfd.ReadFile(g.find(file))
 	if err != nil {
 		return 0, err
 	}

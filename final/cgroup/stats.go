@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"minidocker/final/rawfd"
 )
 
 // Stats are what "events --stats" prints, in the form that callers of runc read.
@@ -99,7 +101,7 @@ func (g *Group) limit(file string) uint64 {
 // pairs reads a file of lines "name number".
 func (g *Group) pairs(file string) map[string]uint64 {
 	all := map[string]uint64{}
-	data, err := os.ReadFile(g.find(file))
+	data, err := rawfd.ReadFile(g.find(file))
 	if err != nil {
 		return all
 	}

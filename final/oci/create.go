@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,6 +24,7 @@ import (
 	"minidocker/final/oci/initproc"
 	"minidocker/final/oci/seccomp"
 	"minidocker/final/oci/spawn"
+	"minidocker/final/rawfd"
 )
 
 // Options are those of create and run.
@@ -63,7 +62,7 @@ type creation struct {
 	spec   *specs.Spec
 	group  *cgroup.Group
 	filter *seccomp.Program
-	socket *net.UnixConn
+	socket *rawfd.File
 	lines  *bufio.Reader
 	undo   []func() error
 	hooked bool // hooks have run, or tried to
@@ -81,7 +80,7 @@ func (r *Runtime) Create(id string, opts Options) (*Container, error) {
 			}
 		}
 		if b.hooked { // runtime.md, "Lifecycle": then go on at step 12
-			b.poststop(b.spec)
+			b.poststop()
 		}
 		return nil, err
 	}
@@ -123,6 +122,9 @@ func (b *creation) create(r *Runtime, id string) (*Container, error) {
 		ID: id, OCIVersion: b.spec.Version, Bundle: bundle, Rootfs: rootfs, Created: time.Now().UTC(),
 		Owner: os.Geteuid(), Annotations: b.spec.Annotations, Creating: true, runtime: r,
 	}
+	if h := b.spec.Hooks; h != nil && len(h.Poststart)+len(h.Poststop) > 0 {
+		b.Hooks = &specs.Hooks{Poststart: h.Poststart, Poststop: h.Poststop}
+	}
 	if err := b.makeFolder(data); err != nil {
 		return nil, err
 	}
@@ -136,7 +138,7 @@ func (b *creation) create(r *Runtime, id string) (*Container, error) {
 		return nil, err
 	}
 	b.Creating = false
-	if err := b.save(); err != nil {
+	if err := b.saveProcess(); err != nil {
 		return nil, err
 	}
 	if b.opts.PidFile != "" {
@@ -187,7 +189,7 @@ func (b *creation) makeFolder(config []byte) error {
 	if err := flock(b.lock, unix.LOCK_EX); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(b.dir(), "config.json"), config, 0o600); err != nil {
+	if err := rawfd.WriteFile(filepath.Join(b.dir(), "config.json"), config, 0o600); err != nil {
 		return err
 	}
 	if b.opts.Run {
@@ -222,7 +224,7 @@ func (b *creation) makeGroup() error {
 	if err != nil {
 		return err
 	}
-	b.group, b.CgroupPath = group, group.Path
+	b.group, b.CgroupPath, b.CgroupMounts = group, group.Path, group.Mounts()
 	if b.spec.Linux.CgroupsPath != "" {
 		b.CgroupShared = group.Existing()
 	} else if pids, err := group.Pids(); err == nil && len(pids) > 0 {
@@ -236,7 +238,12 @@ func (b *creation) makeGroup() error {
 	if err := group.Create(b.spec.Linux.Resources, soft); err != nil {
 		return err
 	}
-	b.CgroupMounts = group.Mounts()
+	if mounts := group.Mounts(); len(mounts) < len(b.CgroupMounts) {
+		b.CgroupMounts = mounts
+		if err := b.save(); err != nil {
+			return err
+		}
+	}
 	if err := group.Set(b.spec.Linux.Resources); err != nil {
 		return err
 	}
@@ -260,54 +267,46 @@ func (b *creation) startInit() error {
 	if err != nil {
 		return os.NewSyscallError("socketpair", err)
 	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "socket"), os.NewFile(uintptr(pair[1]), "socket")
-	defer ours.Close()
+	theirs := rawfd.New(pair[1], "socket")
 	defer theirs.Close()
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		return err
-	}
-	b.socket = conn.(*net.UnixConn)
+	b.socket = rawfd.New(pair[0], "socket")
 	b.lines = bufio.NewReader(b.socket)
 	b.undo = append(b.undo, b.socket.Close)
 
-	files := []*os.File{os.Stdin, os.Stdout, os.Stderr}
-	if b.opts.Stdio != nil {
-		files = slices.Clone(b.opts.Stdio)
-	}
-	for i := range b.runtime.Preserve {
-		files = append(files, os.NewFile(uintptr(3+i), "preserved"))
-	}
-	var fifo, console *os.File
+	files := b.runtime.streams(b.opts.Stdio)
+	var fifo *rawfd.File
 	if !b.opts.Run {
 		fd, err := unix.Open(b.fifo(), unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return fmt.Errorf("open the start FIFO: %w", err)
 		}
-		fifo = os.NewFile(uintptr(fd), b.fifo())
-		defer fifo.Close()
-	} else if fifo, err = os.Open("/dev/null"); err != nil {
+		fifo = rawfd.New(fd, b.fifo())
+	} else if fifo, err = rawfd.Open("/dev/null", unix.O_RDWR); err != nil {
 		return err
 	}
-	if console = b.opts.Console; console != nil {
+	defer fifo.Close()
+	files = append(files, theirs, fifo)
+	if console := b.opts.Console; console != nil {
 		defer console.Close()
+		files = append(files, console)
 	} else if b.opts.ConsoleSocket != "" {
-		if console, err = dial(b.opts.ConsoleSocket); err != nil {
+		console, err := dial(b.opts.ConsoleSocket)
+		if err != nil {
 			return fmt.Errorf("console socket: %w", err)
 		}
 		defer console.Close()
-	} else if console, err = os.Open("/dev/null"); err != nil {
-		return err
+		files = append(files, console)
+	} else {
+		files = append(files, fifo) // not used
 	}
-	files = append(files, theirs, fifo, console)
 	sources, places, err := b.openSources()
 	if err != nil {
 		return err
 	}
 	for _, f := range sources {
 		defer f.Close()
+		files = append(files, f)
 	}
-	files = append(files, sources...)
 	if b.opts.Root != nil {
 		files = append(files, b.opts.Root)
 	}
@@ -323,7 +322,8 @@ func (b *creation) startInit() error {
 	defer entrances.Close()
 	child, err := b.launch(entrances, files, func(p *spawn.Plan) error {
 		args := []string{"minirunc", "init", strconv.Itoa(b.runtime.Preserve)}
-		return p.ExecFD(binary, args, []string{})
+		// One processor: with more, Go wakes threads that have nothing to do.
+		return p.ExecFD(binary, args, []string{"GOMAXPROCS=1"})
 	})
 	if err != nil {
 		return err
@@ -333,7 +333,7 @@ func (b *creation) startInit() error {
 	if b.PidStart, _, err = processStart(b.Pid); err != nil {
 		return err
 	}
-	if err := b.save(); err != nil {
+	if err := b.saveProcess(); err != nil {
 		return err
 	}
 	theirs.Close() // so that its end is seen
@@ -596,24 +596,23 @@ func (b *creation) run() error {
 // poststart runs the hooks that come after the start. They may use the container, with
 // this same program.
 func (c *Container) poststart() error {
-	spec, err := c.spec()
-	if err != nil || spec.Hooks == nil || len(spec.Hooks.Poststart) == 0 {
-		return err
+	if c.Hooks == nil || len(c.Hooks.Poststart) == 0 {
+		return nil
 	}
 	c.Close()
 	state := c.State()
 	state.Status = specs.StateRunning
-	return initproc.RunHooks("poststart", spec.Hooks.Poststart, state)
+	return initproc.RunHooks("poststart", c.Hooks.Poststart, state)
 }
 
 // poststop runs the hooks that come after the end: each, whatever becomes of the others.
-func (c *Container) poststop(spec *specs.Spec) {
-	if spec.Hooks == nil {
+func (c *Container) poststop() {
+	if c.Hooks == nil {
 		return
 	}
 	state := c.State()
 	state.Status, state.Pid = specs.StateStopped, 0
-	for _, h := range spec.Hooks.Poststop {
+	for _, h := range c.Hooks.Poststop {
 		if err := initproc.RunHooks("poststop", []specs.Hook{h}, state); err != nil {
 			c.runtime.Warn("%v", err)
 		}

@@ -5,8 +5,8 @@ package oci
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -15,6 +15,7 @@ import (
 	"minidocker/final/oci/initproc"
 	"minidocker/final/oci/seccomp"
 	"minidocker/final/oci/spawn"
+	"minidocker/final/rawfd"
 )
 
 // ExecOptions are those of exec.
@@ -94,7 +95,7 @@ type execution struct {
 	opts   ExecOptions
 	spec   *specs.Spec
 	filter *seccomp.Program
-	files  []*os.File // to close
+	files  []io.Closer
 }
 
 func (e *execution) close() {
@@ -221,12 +222,12 @@ func (e *execution) capabilities(joinsUser bool) (*initproc.CapabilitySets, erro
 // namespaces opens the container's process, whose namespaces are joined in one call:
 // setns(2) with a pidfd, since Linux 5.8. Those that are this process's own anyway are
 // left out: joining one's own user namespace is an error.
-func (e *execution) namespaces() (*os.File, uintptr, bool, error) {
+func (e *execution) namespaces() (*rawfd.File, uintptr, bool, error) {
 	fd, err := unix.PidfdOpen(e.Pid, 0)
 	if err != nil {
 		return nil, 0, false, os.NewSyscallError("pidfd_open", err)
 	}
-	f := os.NewFile(uintptr(fd), "the container's namespaces")
+	f := rawfd.New(fd, "the container's namespaces")
 	e.files = append(e.files, f)
 	if !e.alive() { // the number was another's, then
 		return nil, 0, false, fmt.Errorf("container %q is not running", e.ID)
@@ -259,16 +260,9 @@ func (e *execution) namespaces() (*os.File, uintptr, bool, error) {
 
 // stdio are the descriptors from 0 on: the caller's own, or a terminal that is opened in
 // the container's devpts, on its own side, and whose master goes to the console socket.
-func (e *execution) stdio() ([]*os.File, error) {
-	files := []*os.File{os.Stdin, os.Stdout, os.Stderr}
-	if e.opts.Stdio != nil {
-		files = slices.Clone(e.opts.Stdio)
-	}
+func (e *execution) stdio() ([]spawn.Descriptor, error) {
 	if !e.opts.Process.Terminal {
-		for i := range e.runtime.Preserve {
-			files = append(files, os.NewFile(uintptr(3+i), "preserved"))
-		}
-		return files, nil
+		return e.runtime.streams(e.opts.Stdio), nil
 	}
 	if e.opts.ConsoleSocket == "" && e.opts.Console == nil {
 		return nil, errors.New("a terminal needs a --console-socket, unless the caller has one itself")
@@ -277,12 +271,28 @@ func (e *execution) stdio() ([]*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []*os.File{slave, slave, slave}, nil
+	return []spawn.Descriptor{slave, slave, slave}, nil
+}
+
+// streams are the descriptors from 0 on that a process gets: those given or the caller's
+// own, and those to preserve.
+func (r *Runtime) streams(given []*os.File) []spawn.Descriptor {
+	if given == nil {
+		given = []*os.File{os.Stdin, os.Stdout, os.Stderr}
+	}
+	var files []spawn.Descriptor
+	for _, f := range given {
+		files = append(files, f)
+	}
+	for i := range r.Preserve {
+		files = append(files, rawfd.New(3+i, "preserved"))
+	}
+	return files
 }
 
 // root opens the container's root.
-func (e *execution) root() (*os.File, error) {
-	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", e.Pid), unix.O_PATH|unix.O_DIRECTORY, 0)
+func (e *execution) root() (*rawfd.File, error) {
+	root, err := rawfd.Open(fmt.Sprintf("/proc/%d/root", e.Pid), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, fmt.Errorf("open the container's root: %w", err)
 	}
@@ -292,7 +302,7 @@ func (e *execution) root() (*os.File, error) {
 
 // openTerminal opens a terminal of the container's devpts through its root, resolved
 // beneath it, and sends the master's end away.
-func (e *execution) openTerminal() (*os.File, error) {
+func (e *execution) openTerminal() (*rawfd.File, error) {
 	root, err := e.root()
 	if err != nil {
 		return nil, err
@@ -305,7 +315,7 @@ func (e *execution) openTerminal() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("terminal: open /dev/pts/ptmx in the container: %w", err)
 	}
-	master := os.NewFile(uintptr(fd), "master")
+	master := rawfd.New(fd, "master")
 	defer master.Close()
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil || st.Type != unix.DEVPTS_SUPER_MAGIC {
@@ -319,7 +329,7 @@ func (e *execution) openTerminal() (*os.File, error) {
 	if errno != 0 {
 		return nil, fmt.Errorf("open the terminal's slave: %w", errno)
 	}
-	slave := os.NewFile(peer, "terminal")
+	slave := rawfd.New(int(peer), "terminal")
 	e.files = append(e.files, slave)
 	if size := e.opts.Process.ConsoleSize; size != nil {
 		ws := &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)}
@@ -386,7 +396,7 @@ func (e *execution) labels(plan *spawn.Plan) error {
 // write appends the write of a file of /proc. The child has another number than this
 // process: it is the one to follow "self".
 func (e *execution) write(plan *spawn.Plan, path, value string) error {
-	proc, err := os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
+	proc, err := rawfd.Open("/proc", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}

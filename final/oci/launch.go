@@ -17,6 +17,7 @@ import (
 	"minidocker/final/oci/filelimit"
 	"minidocker/final/oci/initproc"
 	"minidocker/final/oci/spawn"
+	"minidocker/final/rawfd"
 )
 
 // launch starts a process in the container's control group, and in the namespaces of its
@@ -29,10 +30,10 @@ import (
 // The second way is what a pid namespace needs, which only children come into, and one of
 // time; and a user namespace, which must be there before the others belong to it.
 func (b *creation) launch(
-	entrances *cgroup.Entrances, files []*os.File, exec func(*spawn.Plan) error,
+	entrances *cgroup.Entrances, files []spawn.Descriptor, exec func(*spawn.Plan) error,
 ) (*spawn.Child, error) {
 	var flags uintptr
-	var joined []*os.File
+	var joined []*rawfd.File
 	newUser, newCgroup, newTime := false, false, false
 	for _, ns := range b.spec.Linux.Namespaces {
 		if ns.Path != "" {
@@ -42,7 +43,7 @@ func (b *creation) launch(
 			}
 			defer f.Close()
 			if ns.Type == specs.UserNamespace { // first: the others may belong to it
-				joined = append([]*os.File{f}, joined...)
+				joined = append([]*rawfd.File{f}, joined...)
 			} else {
 				joined = append(joined, f)
 			}
@@ -59,13 +60,13 @@ func (b *creation) launch(
 			flags |= namespaceFlags[ns.Type].flag
 		}
 	}
-	childReads, weWrite, err := os.Pipe()
+	childReads, weWrite, err := rawfd.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer childReads.Close()
 	defer weWrite.Close()
-	weRead, childWrites, err := os.Pipe()
+	weRead, childWrites, err := rawfd.Pipe()
 	if err != nil {
 		return nil, err
 	}
@@ -182,8 +183,8 @@ func (b *creation) joins(kind specs.LinuxNamespaceType) bool {
 }
 
 // openNamespace opens a namespace's file and sees that it is one, of that type.
-func openNamespace(ns specs.LinuxNamespace) (*os.File, error) {
-	f, err := os.Open(ns.Path)
+func openNamespace(ns specs.LinuxNamespace) (*rawfd.File, error) {
+	f, err := rawfd.Open(ns.Path, unix.O_RDONLY)
 	if err != nil {
 		return nil, fmt.Errorf("linux.namespaces: %w", err)
 	}
@@ -198,7 +199,7 @@ func openNamespace(ns specs.LinuxNamespace) (*os.File, error) {
 
 // mapAndGo waits until the child is in its new namespaces, gives them their maps and
 // offsets, and lets it go on.
-func (b *creation) mapAndGo(child *spawn.Child, user, time bool, weRead, weWrite *os.File) error {
+func (b *creation) mapAndGo(child *spawn.Child, user, time bool, weRead, weWrite *rawfd.File) error {
 	if _, err := weRead.Read(make([]byte, 1)); err != nil {
 		return errors.New("init ended before it was in its namespaces")
 	}

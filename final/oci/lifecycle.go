@@ -220,16 +220,13 @@ func (c *Container) end() error {
 
 // destroy removes the control group and the folder, and runs the poststop hooks.
 func (c *Container) destroy() error {
-	spec, specErr := c.spec()
 	if err := c.removeGroup(); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(c.dir()); err != nil {
 		return err
 	}
-	if specErr == nil {
-		c.poststop(spec)
-	}
+	c.poststop()
 	return nil
 }
 

@@ -4,8 +4,8 @@
 // and their kin, as runtime.md of the OCI runtime specification has them. It is the
 // runtime's side, outside of the container; package initproc is the side within.
 //
-// A container's state is a folder below the runtime's root with state.json, config.json
-// (a copy of the bundle's), the FIFO that start opens, and nothing else. Nothing of the
+// A container's state is a folder below the runtime's root with state.json, the link
+// "process", config.json (a copy of the bundle's), the FIFO that start opens, and nothing else. Nothing of the
 // runtime stays resident.
 package oci
 
@@ -21,13 +21,15 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/rawfd"
 )
 
 // loadSpec reads and checks a bundle's config.json, or the text that is in its place.
 func loadSpec(bundle string, data []byte) (*specs.Spec, []byte, error) {
 	if data == nil {
 		var err error
-		if data, err = os.ReadFile(filepath.Join(bundle, "config.json")); err != nil {
+		if data, err = rawfd.ReadFile(filepath.Join(bundle, "config.json")); err != nil {
 			return nil, nil, fmt.Errorf("bundle: %w", err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minidocker/final/cgroup"
+	"minidocker/final/rawfd"
 )
 
 // Runtime is the runtime with its root, the folder of the containers' states.
@@ -33,12 +34,12 @@ type Runtime struct {
 	Warn func(format string, args ...any)
 }
 
-// Container is a container's record, state.json.
+// Container is a container's record: state.json, which is written once, and the link "process".
 type Container struct {
 	ID         string    `json:"id"`
 	OCIVersion string    `json:"ociVersion"`
-	Pid        int       `json:"pid"`
-	PidStart   uint64    `json:"pidStart"` // of /proc/PID/stat: a number may be used again
+	Pid        int       `json:"-"`
+	PidStart   uint64    `json:"-"` // of /proc/PID/stat: a number may be used again
 	Bundle     string    `json:"bundle"`
 	Rootfs     string    `json:"rootfs"`
 	Created    time.Time `json:"created"`
@@ -48,8 +49,10 @@ type Container struct {
 	CgroupMounts []string `json:"cgroupMounts"`
 	// CgroupShared are those in which linux.cgroupsPath was there before: it stays there.
 	CgroupShared []string          `json:"cgroupShared,omitempty"`
-	Creating     bool              `json:"creating,omitempty"`
+	Creating     bool              `json:"-"`
 	Annotations  map[string]string `json:"annotations,omitempty"`
+	// Hooks are those for later, so that config.json need not be read for them.
+	Hooks *specs.Hooks `json:"hooks,omitempty"`
 
 	runtime *Runtime
 	lock    *os.File
@@ -91,7 +94,7 @@ func (r *Runtime) load(id string, how int) (*Container, error) {
 			return nil, err
 		}
 	}
-	data, err := os.ReadFile(filepath.Join(c.dir(), "state.json"))
+	data, err := rawfd.ReadFile(filepath.Join(c.dir(), "state.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(c.dir()); err == nil {
 			c.Creating = true // or killed in the middle of it: delete can have it
@@ -102,6 +105,9 @@ func (r *Runtime) load(id string, how int) (*Container, error) {
 	}
 	if err == nil {
 		err = json.Unmarshal(data, c)
+	}
+	if err == nil {
+		err = c.loadProcess()
 	}
 	if err != nil {
 		c.Close()
@@ -174,15 +180,46 @@ func (c *Container) save() error {
 		return err
 	}
 	path := filepath.Join(c.dir(), "state.json")
-	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+	if err := rawfd.WriteFile(path+".new", data, 0o600); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)
 }
 
+// saveProcess records the process's number and whether the container is finished, which
+// change. It is a symbolic link, since that is there in one piece, and has no content that a
+// file system would write to its disk because of the renaming.
+func (c *Container) saveProcess() error {
+	path := filepath.Join(c.dir(), "process")
+	target := fmt.Sprintf("%d %d %t", c.Pid, c.PidStart, c.Creating)
+	err := os.Symlink(target, path)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := os.Symlink(target, path+".new"); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func (c *Container) loadProcess() error {
+	target, err := os.Readlink(filepath.Join(c.dir(), "process"))
+	if errors.Is(err, fs.ErrNotExist) {
+		c.Creating = true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Sscanf(target, "%d %d %t", &c.Pid, &c.PidStart, &c.Creating); err != nil {
+		return fmt.Errorf("process %q: %w", target, err)
+	}
+	return nil
+}
+
 // spec is the configuration that the container was created with.
 func (c *Container) spec() (*specs.Spec, error) {
-	data, err := os.ReadFile(filepath.Join(c.dir(), "config.json"))
+	data, err := rawfd.ReadFile(filepath.Join(c.dir(), "config.json"))
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +256,7 @@ func (c *Container) alive() bool {
 // processStart reads when a process started, in clock ticks since the boot, and its state:
 // proc_pid_stat(5).
 func processStart(pid int) (uint64, string, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	data, err := rawfd.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, "", err
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/rawfd"
 )
 
 // defaultDevices are those of config-linux.md, "Default Devices".
@@ -132,7 +134,7 @@ func (c *container) makeDevice(d specs.LinuxDevice) error {
 
 // ownDevice sets the owner of a node, and checks one that was there before.
 func (c *container) ownDevice(
-	dir *os.File, name string, d specs.LinuxDevice, kind uint32, old bool,
+	dir *rawfd.File, name string, d specs.LinuxDevice, kind uint32, old bool,
 ) error {
 	f, err := c.root.open(d.Path, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -163,12 +165,12 @@ func (c *container) ownDevice(
 // by ioctl, not by a path that the container could have put something else at
 // (CVE-2025-52565).
 func (c *container) makeConsole() error {
-	var master *os.File
+	var master *rawfd.File
 	var err error
 	if c.root != nil {
 		master, err = c.root.open("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY, 0)
 	} else {
-		master, err = os.OpenFile("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY, 0)
+		master, err = rawfd.Open("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY)
 	}
 	if err != nil {
 		return fmt.Errorf("terminal (is devpts mounted at /dev/pts?): %w", err)
@@ -187,7 +189,7 @@ func (c *container) makeConsole() error {
 		return fmt.Errorf("open the terminal's slave: %w", errno)
 	}
 	fd := int(slave)
-	c.slave = os.NewFile(slave, "terminal")
+	c.slave = rawfd.New(fd, "terminal")
 	if size := c.Spec.Process.ConsoleSize; size != nil {
 		ws := &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)}
 		if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, ws); err != nil {

@@ -5,18 +5,19 @@ package initproc
 import (
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/rawfd"
 )
 
 // WithHome returns the environment with HOME, if there is none in it: the home folder of
 // that user in the /etc/passwd below root, or "/". The specification does not ask for it,
 // callers do, since runc and crun have it.
-func WithHome(env []string, root *os.File, uid uint32) []string {
+func WithHome(env []string, root *rawfd.File, uid uint32) []string {
 	has := func(e string) bool { return strings.HasPrefix(e, "HOME=") }
 	if slices.ContainsFunc(env, has) {
 		return env
@@ -24,7 +25,7 @@ func WithHome(env []string, root *os.File, uid uint32) []string {
 	return append(slices.Clone(env), "HOME="+home(root, uid))
 }
 
-func home(root *os.File, uid uint32) string {
+func home(root *rawfd.File, uid uint32) string {
 	r := &rootfs{root}
 	// Whatever the image has there: it must not block, nor lead out.
 	f, err := r.open("/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
@@ -32,7 +33,8 @@ func home(root *os.File, uid uint32) string {
 		return "/"
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return "/"
 	}
 	const most = 1 << 20
@@ -52,7 +54,7 @@ func home(root *os.File, uid uint32) string {
 // addHome is WithHome for this container, from inside.
 func (c *container) addHome() error {
 	p := c.Spec.Process
-	root, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY, 0)
+	root, err := rawfd.Open("/", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return fmt.Errorf("look for the user's home folder: %w", err)
 	}

@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minidocker/final/oci/seccomp"
+	"minidocker/final/rawfd"
 )
 
 // Config is what the runtime tells init, as one line of JSON through a socket.
@@ -79,11 +79,11 @@ type container struct {
 	newCgroup bool
 	new       map[specs.LinuxNamespaceType]bool // namespaces that were made for it
 	has       map[specs.LinuxNamespaceType]bool // … or joined
-	socket    *net.UnixConn
+	socket    *rawfd.File
 	lines     *bufio.Reader
-	procfs    *os.File // a proc of its own that nobody else can reach
-	slave     *os.File // the terminal
-	startFIFO int      // 0 for a run
+	procfs    *rawfd.File // a proc of its own that nobody else can reach
+	slave     *rawfd.File // the terminal
+	startFIFO int         // 0 for a run
 	inCwd     bool
 	umask     int // the caller's
 	// An ordinary user's user namespace has no setgroups(2).
@@ -94,14 +94,13 @@ type container struct {
 func Main(preserve int) int {
 	// Credentials, filters and namespaces are a thread's: exec comes from this one.
 	runtime.LockOSThread()
-	socketFile := os.NewFile(uintptr(3+preserve+SocketFD), "socket")
-	conn, err := net.FileConn(socketFile)
-	if err != nil {
+	socket := rawfd.New(3+preserve+SocketFD, "socket")
+	if _, err := unix.Getpeername(int(socket.Fd())); err != nil {
 		fmt.Fprintln(os.Stderr, "minirunc: init is started by create, not by hand")
 		return 1
 	}
-	socketFile.Close()
-	c := &container{socket: conn.(*net.UnixConn), lines: bufio.NewReaderSize(conn, 1<<16)}
+	unix.CloseOnExec(int(socket.Fd()))
+	c := &container{socket: socket, lines: bufio.NewReaderSize(socket, 1<<16)}
 	if err := c.run(); err != nil {
 		if c.startFIFO > 0 {
 			_, _ = unix.Write(c.startFIFO, []byte(err.Error()))
@@ -249,7 +248,7 @@ func (c *container) prepareProcfs() error {
 			mnt, err = unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC,
 				unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 			if err == nil {
-				c.procfs = os.NewFile(uintptr(mnt), "proc")
+				c.procfs = rawfd.New(mnt, "proc")
 				return nil
 			}
 		}
@@ -258,7 +257,7 @@ func (c *container) prepareProcfs() error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/proc", Err: err}
 	}
-	c.procfs = os.NewFile(uintptr(fd), "proc")
+	c.procfs = rawfd.New(fd, "proc")
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil || st.Type != unix.PROC_SUPER_MAGIC {
 		return errors.New("/proc is no proc file system")
@@ -459,12 +458,12 @@ func (c *container) pivotRoot() error {
 }
 
 // rootDir opens the root as it is now, with what was mounted on it.
-func (c *container) rootDir() *os.File {
+func (c *container) rootDir() *rawfd.File {
 	fd, err := unix.Open(c.Rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return c.root.file
 	}
-	return os.NewFile(uintptr(fd), c.Rootfs)
+	return rawfd.New(fd, c.Rootfs)
 }
 
 // moveRoot is for a root on an initramfs, which cannot be pivoted: move it over "/".
@@ -509,7 +508,7 @@ func (c *container) finishRoot() error {
 	if !c.Spec.Root.Readonly {
 		return nil
 	}
-	root, err := os.Open("/")
+	root, err := rawfd.Open("/", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
@@ -597,7 +596,7 @@ func (c *container) readOnlyPath(path string) error {
 	if err != nil {
 		return os.NewSyscallError("open_tree", err)
 	}
-	tree := os.NewFile(uintptr(fd), path)
+	tree := rawfd.New(fd, path)
 	defer tree.Close()
 	if err := setAttributes(tree, unix.MOUNT_ATTR_RDONLY, 0, true); err != nil {
 		return err
@@ -640,7 +639,7 @@ func (c *container) maskPath(path string) error {
 
 // coverFolder mounts an empty tmpfs on a folder, by descriptor: mount(2) would take a path
 // in /proc, which is the container's own by now.
-func coverFolder(target *os.File) error {
+func coverFolder(target *rawfd.File) error {
 	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return os.NewSyscallError("fsopen tmpfs", err)
@@ -662,7 +661,7 @@ func coverFolder(target *os.File) error {
 		unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
 }
 
-func checkDevice(f *os.File, kind uint32, major, minor uint32) error {
+func checkDevice(f *rawfd.File, kind uint32, major, minor uint32) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return os.NewSyscallError("fstat", err)

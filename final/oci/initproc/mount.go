@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minidocker/final/cgroup"
+	"minidocker/final/rawfd"
 )
 
 // mount makes the mount with that place in config.json.
@@ -72,7 +73,7 @@ func (c *container) mountWith(m specs.Mount, place int, o *mountOptions) error {
 }
 
 // mountOn is mount(2) on a descriptor, without what belongs to later calls.
-func mountOn(source string, target *os.File, kind string, o *mountOptions) error {
+func mountOn(source string, target *rawfd.File, kind string, o *mountOptions) error {
 	if err := unix.Mount(source, proc(target), kind, o.flags, o.data); err != nil {
 		return os.NewSyscallError("mount", err)
 	}
@@ -102,7 +103,7 @@ func (c *container) after(destination string, o *mountOptions) error {
 	return nil
 }
 
-func setAttributes(f *os.File, set, unset uint64, recursive bool) error {
+func setAttributes(f *rawfd.File, set, unset uint64, recursive bool) error {
 	if (set|unset)&unix.MOUNT_ATTR__ATIME != 0 { // one value, not flags
 		unset |= unix.MOUNT_ATTR__ATIME
 	}
@@ -136,7 +137,7 @@ func (c *container) mountKernel(m specs.Mount, o *mountOptions) error {
 }
 
 // mountTmpfs mounts a tmpfs with the mode of the folder that it covers, unless it says.
-func (c *container) mountTmpfs(m specs.Mount, o *mountOptions, target *os.File) error {
+func (c *container) mountTmpfs(m specs.Mount, o *mountOptions, target *rawfd.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(target.Fd()), &st); err != nil {
 		return os.NewSyscallError("fstat", err)
@@ -171,7 +172,7 @@ func (c *container) mountTmpfs(m specs.Mount, o *mountOptions, target *os.File) 
 }
 
 // copyTree copies what is in a folder into another, with modes, owners and links.
-func copyTree(from, to *os.File) error {
+func copyTree(from, to *rawfd.File) error {
 	source, err := os.OpenRoot(proc(from))
 	if err != nil {
 		return err
@@ -271,11 +272,11 @@ func (c *container) bind(m specs.Mount, place int, o *mountOptions) error {
 }
 
 // source is a copy of the mount that the runtime has handed over, or else one made here.
-func (c *container) source(path string, place int, o *mountOptions) (*os.File, error) {
+func (c *container) source(path string, place int, o *mountOptions) (*rawfd.File, error) {
 	if i := slices.Index(c.Sources, place); i >= 0 {
 		fd := 3 + c.Preserve + descriptors + i
 		unix.CloseOnExec(fd)
-		return os.NewFile(uintptr(fd), path), nil
+		return rawfd.New(fd, path), nil
 	}
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if o.flags&unix.MS_REC != 0 {
@@ -285,7 +286,7 @@ func (c *container) source(path string, place int, o *mountOptions) (*os.File, e
 	if err != nil {
 		return nil, &os.PathError{Op: "open_tree", Path: path, Err: err}
 	}
-	return os.NewFile(uintptr(fd), path), nil
+	return rawfd.New(fd, path), nil
 }
 
 // BindOptions says whether a mount is a bind mount (and not the change of one), of all
@@ -347,7 +348,7 @@ func (c *container) mountCgroup(m specs.Mount, o *mountOptions) error {
 	return c.after(m.Destination, o)
 }
 
-func (c *container) mountCgroup2(target *os.File, o *mountOptions) error {
+func (c *container) mountCgroup2(target *rawfd.File, o *mountOptions) error {
 	err := mountOn("cgroup", target, "cgroup2", &mountOptions{flags: o.flags, data: o.data})
 	if err == nil || !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EBUSY) {
 		return err
@@ -397,13 +398,13 @@ func (c *container) mountHierarchy(destination string, h cgroup.Hierarchy, o *mo
 }
 
 // bindInto binds a path of the host on a descriptor, with flags of mount(2).
-func (c *container) bindInto(source string, target *os.File, flags uintptr) error {
+func (c *container) bindInto(source string, target *rawfd.File, flags uintptr) error {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, source,
 		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
 		return &os.PathError{Op: "open_tree", Path: source, Err: err}
 	}
-	tree := os.NewFile(uintptr(fd), source)
+	tree := rawfd.New(fd, source)
 	defer tree.Close()
 	if set := attributes(flags); set != 0 {
 		if err := setAttributes(tree, set, 0, true); err != nil {

@@ -10,13 +10,15 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/rawfd"
 )
 
 // rootfs is the container's root file system, whose content is not to be trusted: it may
 // hold symbolic links to anywhere, and another container may change it meanwhile. Every
 // path is resolved beneath it, once, to a descriptor, and only the descriptor is used.
 type rootfs struct {
-	file *os.File // O_PATH
+	file *rawfd.File // O_PATH
 }
 
 func openRoot(path string) (*rootfs, error) {
@@ -24,12 +26,12 @@ func openRoot(path string) (*rootfs, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open root", Path: path, Err: err}
 	}
-	return &rootfs{os.NewFile(uintptr(fd), path)}, nil
+	return &rootfs{rawfd.New(fd, path)}, nil
 }
 
 // open resolves a path as it would be in the container, where the root is the root:
 // openat2(2) with RESOLVE_IN_ROOT, since Linux 5.6. The caller closes the file.
-func (r *rootfs) open(path string, flags int, resolve uint64) (*os.File, error) {
+func (r *rootfs) open(path string, flags int, resolve uint64) (*rawfd.File, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags | unix.O_CLOEXEC),
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | resolve,
@@ -42,13 +44,13 @@ func (r *rootfs) open(path string, flags int, resolve uint64) (*os.File, error) 
 		if err != nil {
 			return nil, &os.PathError{Op: "open in root", Path: path, Err: err}
 		}
-		return os.NewFile(uintptr(fd), path), nil
+		return rawfd.New(fd, path), nil
 	}
 }
 
 // make resolves a path and makes what is missing of it: folders, and at the end a folder
 // or an empty file.
-func (r *rootfs) make(path string, folder bool) (*os.File, error) {
+func (r *rootfs) make(path string, folder bool) (*rawfd.File, error) {
 	f, err := r.open(path, unix.O_PATH, 0)
 	if err == nil || !errors.Is(err, unix.ENOENT) {
 		return f, err
@@ -108,16 +110,16 @@ func (r *rootfs) make(path string, folder bool) (*os.File, error) {
 }
 
 // parent opens the folder that a path is in, made if it is missing, and gives the name.
-func (r *rootfs) parent(path string) (*os.File, string, error) {
+func (r *rootfs) parent(path string) (*rawfd.File, string, error) {
 	path = filepath.Clean("/" + path)
 	dir, err := r.make(filepath.Dir(path), true)
 	return dir, filepath.Base(path), err
 }
 
 // proc is the path by which mount(2) and its like, which take no descriptors, use one.
-func proc(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+func proc(f *rawfd.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
-func isDir(f *os.File) bool {
+func isDir(f *rawfd.File) bool {
 	var st unix.Stat_t
 	return unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }

@@ -24,6 +24,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/rawfd"
 )
 
 //go:linkname beforeFork syscall.runtime_BeforeFork
@@ -66,8 +68,14 @@ type Plan struct {
 	flags uintptr
 	into  int // descriptor of a cgroup of version 2, or -1
 	two   bool
-	above int        // numbers from here on are not the child's own
-	spare []*os.File // copies that are ours, to close when the child is there
+	above int           // numbers from here on are not the child's own
+	spare []*rawfd.File // copies that are ours, to close when the child is there
+}
+
+// Descriptor is an open file: an *os.File or an *rawfd.File.
+type Descriptor interface {
+	Fd() uintptr
+	Name() string
 }
 
 // New returns a plan for a child in new namespaces (CLONE_NEW…, but for NEWTIME), born in
@@ -133,27 +141,27 @@ func KeepSlice[T any](p *Plan, s []T) uintptr {
 // WriteFile appends that the child writes a file below a folder. It opens it as a
 // descriptor that is held free for it: the number that the kernel gives cannot be known
 // beforehand.
-func (p *Plan) WriteFile(folder *os.File, path, value string) error {
-	fd, err := p.reserve(os.Stdin)
+func (p *Plan) WriteFile(folder Descriptor, path, value string) error {
+	number, err := p.reserve(os.Stdin)
 	if err != nil {
 		return err
 	}
 	p.keep = append(p.keep, folder)
 	p.add("open "+path, openAs, unix.SYS_OPENAT, folder.Fd(), p.Pointer(path),
-		unix.O_WRONLY|unix.O_CLOEXEC, 0, fd)
-	p.Call("write "+path, unix.SYS_WRITE, fd, p.Pointer(value), uintptr(len(value)))
-	p.Call("close", unix.SYS_CLOSE, fd)
+		unix.O_WRONLY|unix.O_CLOEXEC, 0, number)
+	p.Call("write "+path, unix.SYS_WRITE, number, p.Pointer(value), uintptr(len(value)))
+	p.Call("close", unix.SYS_CLOSE, number)
 	return nil
 }
 
 // reserve makes a copy of a descriptor whose number is not one of the child's own.
-func (p *Plan) reserve(f *os.File) (uintptr, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, p.above)
+func (p *Plan) reserve(f Descriptor) (uintptr, error) {
+	number, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, p.above)
 	if err != nil {
 		return 0, &os.PathError{Op: "fcntl F_DUPFD_CLOEXEC", Path: f.Name(), Err: err}
 	}
-	p.spare = append(p.spare, os.NewFile(uintptr(fd), f.Name()))
-	return uintptr(fd), nil
+	p.spare = append(p.spare, rawfd.New(number, f.Name()))
+	return uintptr(number), nil
 }
 
 // Close closes what the plan has opened.
@@ -180,15 +188,15 @@ func (p *Plan) Inside() {
 }
 
 // Enter appends the step into a control group of version 1: tasks is open on its file.
-func (p *Plan) Enter(tasks *os.File) {
+func (p *Plan) Enter(tasks Descriptor) {
 	p.keep = append(p.keep, tasks)
 	p.Call("write 0 to "+tasks.Name(), unix.SYS_WRITE, tasks.Fd(), p.Pointer("0"), 1)
 }
 
 // Join appends setns(2). The types of namespaces may be 0 for "as the descriptor says".
-func (p *Plan) Join(fd *os.File, types uintptr) {
-	p.keep = append(p.keep, fd)
-	p.Call("setns "+fd.Name(), unix.SYS_SETNS, fd.Fd(), types)
+func (p *Plan) Join(f Descriptor, types uintptr) {
+	p.keep = append(p.keep, f)
+	p.Call("setns "+f.Name(), unix.SYS_SETNS, f.Fd(), types)
 }
 
 // Unshare appends unshare(2).
@@ -196,7 +204,7 @@ func (p *Plan) Unshare(flags uintptr) { p.Call("unshare", unix.SYS_UNSHARE, flag
 
 // Await appends that the child waits for a byte from r, whose writing end is the
 // parent's alone.
-func (p *Plan) Await(r *os.File) {
+func (p *Plan) Await(r Descriptor) {
 	p.keep = append(p.keep, r)
 	b := make([]byte, 1)
 	p.keep = append(p.keep, b)
@@ -204,7 +212,7 @@ func (p *Plan) Await(r *os.File) {
 }
 
 // Tell appends that the child writes a byte to w.
-func (p *Plan) Tell(w *os.File) {
+func (p *Plan) Tell(w Descriptor) {
 	p.keep = append(p.keep, w)
 	p.Call("write", unix.SYS_WRITE, w.Fd(), p.Pointer("x"), 1)
 }
@@ -219,18 +227,18 @@ func (p *Plan) Clone(flags uintptr) {
 
 // Descriptors appends that the child has these as 0, 1, 2 …; CloseFrom or exec closes the
 // others. The files may have any numbers: copies out of the way are made before the fork.
-func (p *Plan) Descriptors(files []*os.File) error {
+func (p *Plan) Descriptors(files []Descriptor) error {
 	p.above = max(p.above, len(files))
 	var copies []uintptr
 	for _, f := range files {
-		fd, err := p.reserve(f)
+		number, err := p.reserve(f)
 		if err != nil {
 			return err
 		}
-		copies = append(copies, fd)
+		copies = append(copies, number)
 	}
-	for i, fd := range copies {
-		p.Call("dup3", unix.SYS_DUP3, fd, uintptr(i), 0)
+	for i, number := range copies {
+		p.Call("dup3", unix.SYS_DUP3, number, uintptr(i), 0)
 	}
 	p.Call("close_range", unix.SYS_CLOSE_RANGE, uintptr(len(files)), ^uintptr(0)>>33,
 		unix.CLOSE_RANGE_CLOEXEC)
@@ -256,7 +264,7 @@ func (p *Plan) Exec(paths, args, env []string) error {
 }
 
 // ExecFD appends execveat(2) of a file by its descriptor.
-func (p *Plan) ExecFD(f *os.File, args, env []string) error {
+func (p *Plan) ExecFD(f Descriptor, args, env []string) error {
 	argv, err := syscall.SlicePtrFromStrings(args)
 	if err != nil {
 		return err
@@ -287,7 +295,7 @@ type Child struct {
 	Pid    int
 	plan   *Plan
 	first  int
-	report *os.File
+	report *rawfd.File
 }
 
 // cloneArgs is struct clone_args of linux/sched.h.
@@ -301,7 +309,7 @@ type cloneArgs struct {
 // not given anything of its stack to the plan.
 func (p *Plan) Start() (*Child, error) {
 	defer p.Close()
-	r, pipe, err := os.Pipe()
+	r, pipe, err := rawfd.Pipe()
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func run(t *testing.T, flags uintptr, prepare func(*Plan), args ...string) strin
 	}
 	p := New(flags, -1)
 	prepare(p)
-	if err := p.Descriptors([]*os.File{os.Stdin, w, os.Stderr}); err != nil {
+	if err := p.Descriptors([]Descriptor{os.Stdin, w, os.Stderr}); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Exec([]string{"/nowhere/sh", "/bin/sh"}, args, []string{"A=b"}); err != nil {
