@@ -199,7 +199,9 @@ func openNamespace(ns specs.LinuxNamespace) (*rawfd.File, error) {
 
 // mapAndGo waits until the child is in its new namespaces, gives them their maps and
 // offsets, and lets it go on.
-func (b *creation) mapAndGo(child *spawn.Child, user, time bool, weRead, weWrite *rawfd.File) error {
+func (b *creation) mapAndGo(
+	child *spawn.Child, user, time bool, weRead, weWrite *rawfd.File,
+) error {
 	if _, err := weRead.Read(make([]byte, 1)); err != nil {
 		return errors.New("init ended before it was in its namespaces")
 	}

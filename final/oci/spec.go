@@ -5,8 +5,8 @@
 // runtime's side, outside of the container; package initproc is the side within.
 //
 // A container's state is a folder below the runtime's root with state.json, the link
-// "process", config.json (a copy of the bundle's), the FIFO that start opens, and nothing else. Nothing of the
-// runtime stays resident.
+// "process", config.json (a copy of the bundle's), the FIFO that start opens, and nothing
+// else. Nothing of the runtime stays resident.
 package oci
 
 import (

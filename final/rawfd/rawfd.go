@@ -8,6 +8,7 @@
 package rawfd
 
 import (
+	"errors"
 	"io"
 	"os"
 
@@ -107,7 +108,7 @@ func ReadFile(path string) ([]byte, error) {
 	for {
 		n, err := f.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return data, nil
 		}
 		if err != nil {
