@@ -370,6 +370,10 @@ func (c *container) mountRoot() error {
 	if err != nil {
 		return fmt.Errorf("move_mount the root to %q: %w", c.Rootfs, err)
 	}
+	// A copy of a mount is the original's peer still, and pivot_root takes none that is shared.
+	if err := unix.Mount("", c.Rootfs, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("make the root %q private: %w", c.Rootfs, err)
+	}
 	return nil
 }
 
