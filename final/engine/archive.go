@@ -274,12 +274,10 @@ func (e *Engine) Export(ctx context.Context, ref string, w io.Writer) error {
 
 // snapshot calls f with the root of a running container, without what is mounted in it.
 func (e *Engine) snapshot(pid int, f func(root *os.File) error) error {
-	path := "/proc/" + itoa(pid) + "/root"
-	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	tree, err := treeOf(pid, "/")
 	if err != nil {
-		return &os.PathError{Op: "open_tree", Path: path, Err: err}
+		return err
 	}
-	tree := os.NewFile(uintptr(fd), path)
 	defer tree.Close()
 	return withTree(tree, f)
 }

@@ -79,18 +79,24 @@ func (s *starting) shmOf(ref string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	return treeOf(pid, "/dev/shm")
+}
+
+// treeOf is a copy of a mount in another process's mount namespace, without what is mounted in it.
+func treeOf(pid int, path string) (*os.File, error) {
 	var tree *os.File
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never back: the thread is in other namespaces
-		tree, err = treeIn(pid, "/dev/shm")
+		var err error
+		tree, err = treeIn(pid, path)
 		done <- err
 	}()
-	err = <-done
+	err := <-done
 	return tree, err
 }
 
-// treeIn is a copy of a mount in another process's mount namespace, which this thread is in then.
+// treeIn is treeOf on this thread, which is in that namespace then.
 func treeIn(pid int, path string) (*os.File, error) {
 	ns, err := os.Open("/proc/" + itoa(pid) + "/ns/mnt")
 	if err != nil {

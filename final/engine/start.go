@@ -306,6 +306,9 @@ func (s *starting) shimConfig() (*shim.Config, error) {
 		Restart:   string(host.RestartPolicy.Name), MaxRetries: host.RestartPolicy.MaximumRetryCount,
 		Retries: s.retries, AutoRemove: host.AutoRemove, DNS: s.dns,
 	}
+	if s.e.o.Driver != "" {
+		c.EngineArgs = append(c.EngineArgs, "--storage-driver", s.e.o.Driver)
+	}
 	if size := host.LogConfig.Config["max-size"]; size != "" {
 		if c.LogMaxSize, err = units.FromHumanSize(size); err != nil {
 			return nil, failed(Invalid, "log opt max-size=%s: %w", size, err)
