@@ -29,13 +29,16 @@ import (
 // tmp. Whoever works there holds a lock on the folder (flock(2)), which the kernel takes away
 // should he be killed. So what lies there unlocked is nobody's, and Open deletes it.
 type Store struct {
-	Dir string
+	Dir  string
+	undo func(path string) error
 }
 
-// OpenStore opens the folder of layers, makes it if it is not there, and cleans it. leftover, if
-// set, is called for each folder below tmp before it is deleted.
-func OpenStore(dir string, leftover func(path string) error) (*Store, error) {
-	s := &Store{Dir: dir}
+// OpenStore opens the folder of layers, makes it if it is not there, and cleans it. undo, if set,
+// is called for each folder below tmp before it is deleted, be it a layer that was removed, a
+// draft or what is left of one: it takes away what is not in the folder, or what goes faster than
+// file by file.
+func OpenStore(dir string, undo func(path string) error) (*Store, error) {
+	s := &Store{Dir: dir, undo: undo}
 	names, err := readNames(s.tmp(""))
 	if errors.Is(err, fs.ErrNotExist) {
 		for _, sub := range []string{"layers", "tmp"} {
@@ -49,7 +52,7 @@ func OpenStore(dir string, leftover func(path string) error) (*Store, error) {
 		return nil, err
 	}
 	for _, name := range names {
-		if err := s.clean(name, leftover); err != nil {
+		if err := s.clean(name); err != nil {
 			return nil, fmt.Errorf("clean up %q: %w", s.tmp(name), err)
 		}
 	}
@@ -68,7 +71,7 @@ func readNames(dir string) ([]string, error) {
 func (s *Store) tmp(name string) string { return filepath.Join(s.Dir, "tmp", name) }
 
 // clean deletes a folder below tmp, if it is nobody's.
-func (s *Store) clean(name string, leftover func(string) error) error {
+func (s *Store) clean(name string) error {
 	lease, err := lock(s.tmp(name))
 	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -77,15 +80,15 @@ func (s *Store) clean(name string, leftover func(string) error) error {
 		return err
 	}
 	defer lease.Close()
-	if leftover != nil {
-		if err := leftover(s.tmp(name)); err != nil {
-			return err
-		}
-	}
 	return s.delete(name)
 }
 
 func (s *Store) delete(name string) error {
+	if s.undo != nil {
+		if err := s.undo(s.tmp(name)); err != nil {
+			return err
+		}
+	}
 	dir, err := os.Open(s.tmp(""))
 	if err != nil {
 		return err
