@@ -30,6 +30,7 @@ import (
 	"strings"
 
 	"minidocker/final/fsmount"
+	"minidocker/final/storage/btrfs"
 	"minidocker/final/storage/driver"
 	"minidocker/final/storage/overlay"
 	"minidocker/final/storage/vfs"
@@ -62,15 +63,17 @@ type choice struct {
 // choices are the drivers, those first that are taken first where nobody has chosen.
 var choices = []choice{
 	{"overlay", overlay.Works, func(dir string) (Driver, error) { return overlay.Open(dir) }},
+	{"btrfs", btrfs.Works, func(dir string) (Driver, error) { return btrfs.Open(dir) }},
 	{"vfs", nil, func(dir string) (Driver, error) { return vfs.Open(dir) }},
 }
 
 // Open opens the storage at the folder root with the driver of that name. Without a name it is
-// the one that the root was made with, or else the first that works there; Status says why.
+// the one that the root was first opened with, or else the first that works there; Status says
+// why.
 // Each driver has a folder of its own below root. Open deletes what a process that was killed
 // has left half made.
 func Open(root, name string) (Driver, error) {
-	reason := "chosen"
+	reason := chosen
 	if name == "" {
 		var err error
 		if name, reason, err = pick(root); err != nil {
@@ -91,7 +94,24 @@ func Open(root, name string) (Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage driver %s: %w", name, err)
 	}
+	if reason == chosen {
+		if err := remember(root, name, reason); err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+	}
 	return &reasoned{Driver: d, reason: reason}, nil
+}
+
+const chosen = "chosen"
+
+// remember keeps a choice in the file "driver", so that it is the same the next time; the first
+// one counts.
+func remember(root, name, reason string) error {
+	file := filepath.Join(root, "driver")
+	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return writeNew(file, fmt.Sprintf("%s: %s\n", name, strings.ReplaceAll(reason, "\n", " ")))
 }
 
 // begin makes the folder of a driver, if it works here.
@@ -108,11 +128,9 @@ func begin(root, dir string, c choice) error {
 	return nil
 }
 
-// pick chooses a driver, and says why this one. The choice is kept in the file "driver", so that
-// it is the same the next time.
+// pick chooses a driver, and says why this one.
 func pick(root string) (name, reason string, err error) {
-	file := filepath.Join(root, "driver")
-	text, err := os.ReadFile(file)
+	text, err := os.ReadFile(filepath.Join(root, "driver"))
 	if err == nil {
 		name, reason, _ = strings.Cut(strings.TrimSpace(string(text)), ": ")
 		return name, reason, nil
@@ -135,8 +153,7 @@ func pick(root string) (name, reason string, err error) {
 		if not != nil {
 			reason += "; not " + strings.Join(not, "; not ")
 		}
-		text := fmt.Sprintf("%s: %s\n", c.name, strings.ReplaceAll(reason, "\n", " "))
-		return c.name, reason, writeNew(file, text)
+		return c.name, reason, remember(root, c.name, reason)
 	}
 	return "", "", fmt.Errorf("no storage driver works at %q: %s", root, strings.Join(not, "; "))
 }

@@ -19,8 +19,12 @@ import (
 	"minidocker/final/storage/driver"
 )
 
-// Main is for a driver's TestMain: the test program is also the process that is to be killed.
+// Main is for a driver's TestMain: the test program is also the process that is to be killed. It
+// runs in a mount namespace of its own.
 func Main(m *testing.M, open Open) {
+	if os.Getenv(apartVar) == "" {
+		os.Exit(apart())
+	}
 	dir := os.Getenv("STORAGETEST_DIR")
 	if dir == "" {
 		os.Exit(m.Run())
