@@ -203,6 +203,14 @@ func (a *Attachment) resizes() {
 	}
 }
 
+// Resize sets the size of the process's terminal.
+func (a *Attachment) Resize(rows, columns uint16) error {
+	if a.master != nil {
+		return setSize(a.master, rows, columns)
+	}
+	return a.e.resize(a.r.ID, rows, columns)
+}
+
 func setSize(f *os.File, rows, columns uint16) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -269,7 +277,7 @@ func (a *Attachment) drain() {
 func (a *Attachment) detach() {
 	a.close()
 	if a.child != nil {
-		_ = a.child.Release()
+		a.e.leave(a.child)
 	}
 }
 
@@ -278,6 +286,7 @@ func (a *Attachment) finish() error {
 	var done shim.Reply
 	_, err := a.conn.Receive(&done)
 	if err != nil { // it starts the container again, or was killed: others see to it
+		a.e.leave(a.child)
 		return nil //nolint:nilerr // see above
 	}
 	_, _ = a.child.Wait()

@@ -240,67 +240,6 @@ func (e *Engine) freeze(ref string, pause bool, action string) error {
 	return nil
 }
 
-// Wait waits until a container does not run, ends the next time, or is removed.
-func (e *Engine) Wait(
-	ctx context.Context, ref string, c container.WaitCondition,
-) (container.WaitResponse, error) {
-	var response container.WaitResponse
-	r, state, err := e.get(ref)
-	if err != nil {
-		return response, err
-	}
-	for c == container.WaitConditionNextExit && state.Status != "running" {
-		select { // a container that nobody has started yet tells nobody
-		case <-ctx.Done():
-			return response, ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
-		if state, err = e.state(r.ID); err != nil {
-			return response, err
-		}
-	}
-	response.StatusCode = int64(state.ExitCode)
-	if state.Status == "running" || state.Status == "restarting" {
-		if response.StatusCode, err = e.waitShim(ctx, r.ID); err != nil {
-			return response, err
-		}
-	}
-	for c == container.WaitConditionRemoved && exists(e.dir(r.ID)) {
-		select {
-		case <-ctx.Done():
-			return response, ctx.Err()
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	return response, nil
-}
-
-// waitShim waits for the end that a shim tells of.
-func (e *Engine) waitShim(ctx context.Context, id string) (int64, error) {
-	conn, _, err := e.ask(id, shim.Request{Do: "wait"})
-	if err == nil {
-		defer conn.Close()
-		stop := context.AfterFunc(ctx, func() { conn.Close() })
-		defer stop()
-		var reply shim.Reply
-		if _, err := conn.Receive(&reply); err == nil && reply.Is == shim.Ended {
-			// What else it has to do is soon done, and then the container can be removed.
-			return int64(reply.Status), e.untilGone(ctx, id)
-		}
-	}
-	if ctx.Err() != nil {
-		return 0, ctx.Err()
-	}
-	if err := e.untilGone(ctx, id); err != nil {
-		return 0, err
-	}
-	state, err := e.state(id)
-	if err != nil {
-		return 0, err
-	}
-	return int64(state.ExitCode), nil
-}
-
 // RemoveOptions say how a container is removed.
 type RemoveOptions struct {
 	Force   bool // also if it runs

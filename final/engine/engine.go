@@ -58,6 +58,8 @@ type Engine struct {
 	layers   storage.Driver
 	networks *network.Store
 	ahead    atomic.Pointer[chan aheadShim] // see startAhead
+
+	left children
 }
 
 // Open opens an engine. Nothing is touched until something is asked for.

@@ -84,40 +84,74 @@ func (f Filters) event(m events.Message) bool {
 
 // eventReader reads the file of events, and goes on when it is begun anew.
 type eventReader struct {
-	path string
-	give func(events.Message) error
-	file *os.File
-	rest []byte
+	path  string
+	only  []byte // a line in which this is not, need not be parsed
+	begun func() error
+	give  func(events.Message) error
+	file  *os.File
+	rest  []byte
+	watch *folderWatch
 }
 
-func (r *eventReader) run(ctx context.Context, past bool, until time.Time) error {
-	if past {
-		if old, err := os.Open(r.path + ".1"); err == nil {
-			r.file = old
-			err := r.read()
-			old.Close()
-			if err != nil {
-				return err
-			}
-		}
+// begin is the moment from which on nothing is missed. With past, what happened before is given,
+// too.
+func (r *eventReader) begin(past bool) error {
+	var err error
+	if r.watch, err = folders.watch(filepath.Dir(r.path)); err != nil {
+		return err
 	}
-	r.file, r.rest = nil, nil
-	watch, err := newWatch(filepath.Dir(r.path))
+	if past {
+		old, err := os.Open(r.path + ".1")
+		if err != nil {
+			return nil //nolint:nilerr // there was not so much
+		}
+		defer old.Close()
+		r.file = old
+		err = r.read()
+		r.file, r.rest = nil, nil
+		return err
+	}
+	now, err := os.Open(r.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	defer watch.close()
-	defer func() {
-		if r.file != nil {
-			r.file.Close()
+	r.file = now
+	_, err = now.Seek(0, io.SeekEnd)
+	return err
+}
+
+func (r *eventReader) close() {
+	if r.watch != nil {
+		r.watch.close()
+	}
+	if r.file != nil {
+		r.file.Close()
+	}
+}
+
+func (r *eventReader) run(ctx context.Context, past bool, until time.Time) error {
+	defer r.close()
+	if err := r.begin(past); err != nil {
+		return err
+	}
+	if r.begun != nil {
+		if err := r.begun(); err != nil {
+			return err
 		}
-	}()
+	}
 	for {
 		over := !until.IsZero() && time.Now().After(until) // before the last look
 		if err := r.catchUp(); err != nil || over {
 			return err
 		}
-		if err := watch.wait(ctx); err != nil {
+		wait := time.Minute
+		if !until.IsZero() {
+			wait = min(wait, max(time.Until(until), time.Millisecond))
+		}
+		if err := r.watch.wait(ctx, wait); err != nil {
 			if errors.Is(err, context.Canceled) {
 				return nil
 			}
@@ -173,6 +207,9 @@ func (r *eventReader) read() error {
 			}
 			return err
 		}
+		if !bytes.Contains(line, r.only) {
+			continue
+		}
 		var m events.Message
 		if json.Unmarshal(line, &m) != nil {
 			continue // half a line, of a full disk
@@ -181,4 +218,22 @@ func (r *eventReader) read() error {
 			return err
 		}
 	}
+}
+
+// EventsOf calls f for each event of a container that happens from now on, until it fails or the
+// context ends. It calls begun first, when nothing is missed any more.
+func (e *Engine) EventsOf(
+	ctx context.Context, id string, begun func() error, f func(events.Message) error,
+) error {
+	if err := e.open(); err != nil {
+		return err
+	}
+	r := &eventReader{path: e.eventsPath(), only: []byte(id), begun: begun,
+		give: func(m events.Message) error {
+			if m.Type != events.ContainerEventType || m.Actor.ID != id {
+				return nil
+			}
+			return f(m)
+		}}
+	return r.run(ctx, false, time.Time{})
 }

@@ -16,7 +16,14 @@ import (
 // Exec runs one more process in a running container. Without streams it is detached: the
 // attachment tells of its end all the same. An error is a StartError if it is the process's.
 func (e *Engine) Exec(
-	_ context.Context, ref string, x *container.ExecCreateRequest, s *Streams,
+	ctx context.Context, ref string, x *container.ExecCreateRequest, s *Streams,
+) (*Attachment, error) {
+	return e.ExecAs(ctx, newID(), ref, x, s)
+}
+
+// ExecAs is Exec with an ID for the process, 64 hexadecimal digits, which inspect and events show.
+func (e *Engine) ExecAs(
+	_ context.Context, id, ref string, x *container.ExecCreateRequest, s *Streams,
 ) (*Attachment, error) {
 	r, state, err := e.runningContainer(ref)
 	if err != nil {
@@ -35,7 +42,6 @@ func (e *Engine) Exec(
 	if s == nil {
 		s = &Streams{}
 	}
-	id := newID()
 	a, err := newExecAttachment(e, r, s, x.Tty)
 	if err != nil {
 		return nil, err

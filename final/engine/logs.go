@@ -18,8 +18,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"minidocker/final/shim"
 	"minidocker/final/shim/server"
 )
@@ -266,7 +264,7 @@ const timeNano = "2006-01-02T15:04:05.000000000Z07:00"
 
 // follow goes on with what is appended, also to a new file, until the container has ended.
 func (l *logReader) follow(ctx context.Context, alive func() bool) error {
-	watch, err := newWatch(l.dir)
+	watch, err := folders.watch(l.dir)
 	if err != nil {
 		return err
 	}
@@ -279,7 +277,7 @@ func (l *logReader) follow(ctx context.Context, alive func() bool) error {
 		if !l.o.until.IsZero() && time.Now().After(l.o.until) {
 			return nil
 		}
-		if err := watch.wait(ctx); err != nil {
+		if err := watch.wait(ctx, lookAgain); err != nil {
 			return err
 		}
 	}
@@ -319,42 +317,4 @@ func (l *logReader) catchUp(ctx context.Context) error {
 		}
 		l.file, l.rest = next, nil
 	}
-}
-
-// folderWatch waits until something happens in a folder: inotify(7).
-type folderWatch struct{ file *os.File }
-
-func newWatch(dir string) (*folderWatch, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return nil, os.NewSyscallError("inotify_init1", err)
-	}
-	w := &folderWatch{os.NewFile(uintptr(fd), "inotify")}
-	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO|
-		unix.IN_CLOSE_WRITE|unix.IN_DELETE_SELF); err != nil {
-		w.close()
-		return nil, &os.PathError{Op: "inotify_add_watch", Path: dir, Err: err}
-	}
-	return w, nil
-}
-
-func (w *folderWatch) close() { w.file.Close() }
-
-// wait waits for the next happening, and at most for half a second: that a shim was killed
-// happens in no folder.
-func (w *folderWatch) wait(ctx context.Context) error {
-	if err := w.file.SetReadDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = w.file.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	buffer := make([]byte, 4096)
-	_, err := w.file.Read(buffer)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil
-	}
-	return err
 }

@@ -154,7 +154,8 @@ func (s *starting) start(run *os.File, streams *Streams) (*Attachment, error) {
 		return nil, err
 	}
 	if a == nil {
-		return nil, errors.Join(conn.Close(), child.Release())
+		s.e.leave(child)
+		return nil, conn.Close()
 	}
 	a.conn, a.child = conn, child
 	a.begin()

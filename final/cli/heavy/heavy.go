@@ -16,6 +16,7 @@ import (
 func Commands() map[string]func(*mdcli.CLI) *cli.Command {
 	return map[string]func(*mdcli.CLI) *cli.Command{
 		"container commit": commitCommand,
+		"daemon":           daemonCommand,
 		"image import":     importCommand,
 		"image load":       loadCommand,
 		"image pull":       pullCommand,

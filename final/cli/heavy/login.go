@@ -35,7 +35,7 @@ func login(c *mdcli.CLI, ctx *cli.Context) error {
 	if ctx.NArg() > 1 {
 		return mdcli.Exactly(ctx, 1)
 	}
-	server := serverName(ctx.Args().First())
+	server := transfer.Domain(ctx.Args().First())
 	auth := registry.Credentials{Username: ctx.String("username"), Password: ctx.String("password")}
 	switch {
 	case ctx.Bool("password-stdin") && auth.Password != "":
@@ -59,17 +59,6 @@ func login(c *mdcli.CLI, ctx *cli.Context) error {
 	}
 	fmt.Fprintln(c.Out, "Login Succeeded")
 	return nil
-}
-
-// serverName is what was given without what browsers put before and behind it.
-func serverName(server string) string {
-	server = strings.TrimPrefix(strings.TrimPrefix(server, "https://"), "http://")
-	server, _, _ = strings.Cut(server, "/")
-	switch server {
-	case "index.docker.io", "registry-1.docker.io", "docker.io":
-		return ""
-	}
-	return server
 }
 
 // ask asks for what is missing. The name that was kept is the default.
@@ -120,7 +109,7 @@ func logoutCommand(c *mdcli.CLI) *cli.Command {
 			if ctx.NArg() > 1 {
 				return mdcli.Exactly(ctx, 1)
 			}
-			server := serverName(ctx.Args().First())
+			server := transfer.Domain(ctx.Args().First())
 			shown := server
 			if shown == "" {
 				shown = "docker.io"

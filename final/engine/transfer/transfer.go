@@ -6,9 +6,11 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"minidocker/final/engine"
 	"minidocker/final/image"
@@ -118,6 +120,25 @@ func TagsHere(e *engine.Engine, name string) ([]string, error) {
 // Login sees that a registry takes the credentials and keeps them; "" is Docker Hub.
 func Login(ctx context.Context, config, domain string, auth registry.Credentials) error {
 	return coded((&registry.Client{}).Login(ctx, config, domain, auth))
+}
+
+// Check sees that a registry takes the credentials; "" is Docker Hub.
+func Check(
+	ctx context.Context, server string, auth registry.Credentials, insecure bool,
+) error {
+	c := &registry.Client{Insecure: insecure}
+	return coded(c.Check(ctx, cmp.Or(Domain(server), "docker.io"), auth))
+}
+
+// Domain is a registry's name without what browsers put before and behind it; "" is Docker Hub.
+func Domain(server string) string {
+	server = strings.TrimPrefix(strings.TrimPrefix(server, "https://"), "http://")
+	server, _, _ = strings.Cut(server, "/")
+	switch server {
+	case "index.docker.io", "registry-1.docker.io", "docker.io":
+		return ""
+	}
+	return server
 }
 
 // Known are the credentials that are kept for a registry; empty if there are none.

@@ -1,0 +1,304 @@
+//go:build linux
+
+package api
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"minidocker/final/engine"
+)
+
+// An exec is made first and started then, by another request, and looked at when it is over. The
+// engine knows only those that run; what was asked for, and how it ended, is in memory here.
+
+// keptExecs is for how long an exec that is over, or was never started, can be looked at.
+const keptExecs = 10 * time.Minute
+
+type execs struct {
+	mu sync.Mutex
+	by map[string]*execution
+}
+
+// execution is one exec.
+type execution struct {
+	id, container string
+	request       container.ExecCreateRequest
+	touched       time.Time
+
+	mu         sync.Mutex
+	started    bool
+	running    bool
+	detached   bool // it goes on without anybody here who would know of its end
+	code       *int
+	pid        int
+	attachment *engine.Attachment
+}
+
+// add keeps an exec, and forgets old ones.
+func (x *execs) add(e *execution) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.by == nil {
+		x.by = map[string]*execution{}
+	}
+	for id, old := range x.by {
+		old.mu.Lock()
+		if !old.running && time.Since(old.touched) > keptExecs {
+			delete(x.by, id)
+		}
+		old.mu.Unlock()
+	}
+	x.by[e.id] = e
+}
+
+func (x *execs) get(id string) (*execution, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e := x.by[id]
+	if e == nil {
+		return nil, notFound("No such exec instance: %s", id)
+	}
+	return e, nil
+}
+
+// createExec is POST /containers/{id}/exec.
+func (s *Server) createExec(w http.ResponseWriter, r *http.Request) error {
+	x := &execution{touched: time.Now()}
+	if err := decode(r, &x.request, false); err != nil {
+		return err
+	}
+	if len(x.request.Cmd) == 0 {
+		return invalid("no exec command specified")
+	}
+	if _, err := detachKeys(x.request.DetachKeys); err != nil {
+		return err
+	}
+	c, err := s.e.Inspect(r.Context(), r.PathValue("id"), false)
+	switch {
+	case err != nil:
+		return err
+	case !c.State.Running:
+		return conflict("container %s is not running", c.ID)
+	case c.State.Paused:
+		return conflict("container %s is paused, unpause the container before exec",
+			r.PathValue("id"))
+	}
+	b := make([]byte, 32)
+	rand.Read(b) // never fails
+	x.id, x.container = hex.EncodeToString(b), c.ID
+	s.execs.add(x)
+	return writeJSON(w, http.StatusCreated, container.ExecCreateResponse{ID: x.id})
+}
+
+// startExec is POST /exec/{id}/start.
+func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
+	x, err := s.execs.get(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	var start container.ExecStartRequest
+	if err := decode(r, &start, true); err != nil {
+		return err
+	}
+	if start.ConsoleSize != nil && x.request.ConsoleSize == nil {
+		x.request.ConsoleSize = start.ConsoleSize
+	}
+	c, err := s.e.Inspect(r.Context(), x.container, false)
+	if err != nil {
+		return err
+	}
+	if !c.State.Running {
+		return conflict("container %s is not running", x.container)
+	}
+	if err := x.begin(); err != nil {
+		return err
+	}
+	if start.Detach {
+		if err := s.runExec(x, nil, nil); err != nil {
+			return err
+		}
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	h, err := s.hijack(w, r, x.request.Tty)
+	if err != nil {
+		return err
+	}
+	h.begin()
+	s.background(func() {
+		if err := s.runExec(x, h, x.streams(h)); err != nil {
+			// The answer has begun: dockerd, too, says it where the output would be.
+			_, _ = outputError(h, x.request.Tty, err) // or nobody is there to read it
+			h.close()
+		}
+	})
+	return nil
+}
+
+func outputError(h *hijacked, terminal bool, err error) (int, error) {
+	out, _ := outputs(h, terminal)
+	return out.Write([]byte(err.Error() + "\r\n"))
+}
+
+// begin says that an exec is started, which can be once.
+func (x *execution) begin() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.started {
+		return conflict("exec command %s has been started already", x.id)
+	}
+	x.started = true
+	return nil
+}
+
+// streams are the client's, as it asked for them.
+func (x *execution) streams(h *hijacked) *engine.Streams {
+	streams := &engine.Streams{}
+	out, errs := outputs(h, x.request.Tty)
+	if x.request.AttachStdout {
+		streams.Out = out
+	}
+	if x.request.AttachStderr && !x.request.Tty {
+		streams.Err = errs
+	}
+	if x.request.AttachStdin {
+		streams.In = h.input(x.request.Tty)
+		if x.request.Tty {
+			streams.DetachKeys, _ = detachKeys(x.request.DetachKeys) // looked at when it was made
+		}
+	} else {
+		h.drop()
+	}
+	return streams
+}
+
+// runExec runs an exec, to its end if there is a client.
+func (s *Server) runExec(x *execution, h *hijacked, streams *engine.Streams) error {
+	a, err := s.e.ExecAs(s.done, x.id, x.container, &x.request, streams)
+	if err != nil {
+		status := 126
+		if failed := (*engine.StartError)(nil); errors.As(err, &failed) {
+			status = failed.Status
+		}
+		x.ended(engine.Ending{Status: status})
+		return err
+	}
+	x.mu.Lock()
+	x.running, x.pid, x.attachment = true, a.Pid(), a
+	x.mu.Unlock()
+	if h != nil {
+		x.ended(s.carry(h, a))
+		return nil
+	}
+	s.background(func() {
+		stop := make(chan struct{})
+		go func() {
+			select {
+			case <-s.done.Done():
+				a.Detach()
+			case <-stop:
+			}
+		}()
+		ending, err := a.Wait()
+		close(stop)
+		if err != nil {
+			s.log.WithError(err).WithField("exec", x.id).Debug("exec")
+		}
+		x.ended(ending)
+	})
+	return nil
+}
+
+// ended notes how an exec has ended.
+func (x *execution) ended(end engine.Ending) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.touched, x.running, x.attachment = time.Now(), false, nil
+	if end.Detached {
+		x.detached = true
+		return
+	}
+	x.code = &end.Status
+}
+
+// inspectExec is GET /exec/{id}/json.
+func (s *Server) inspectExec(w http.ResponseWriter, r *http.Request) error {
+	x, err := s.execs.get(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	running := x.running
+	if x.detached && x.code == nil {
+		c, err := s.e.Inspect(r.Context(), x.container, false)
+		running = err == nil && slices.Contains(c.ExecIDs, x.id)
+	}
+	return writeJSON(w, http.StatusOK, container.ExecInspectResponse{
+		ID: x.id, Running: running, ExitCode: x.code, ContainerID: x.container, Pid: x.pid,
+		OpenStdin: x.request.AttachStdin, OpenStdout: x.request.AttachStdout,
+		OpenStderr: x.request.AttachStderr, CanRemove: x.code != nil, DetachKeys: []byte{},
+		ProcessConfig: &container.ExecProcessConfig{
+			Tty: x.request.Tty, Entrypoint: x.request.Cmd[0], Arguments: x.request.Cmd[1:],
+			Privileged: &x.request.Privileged, User: x.request.User},
+	})
+}
+
+// resizeExec is POST /exec/{id}/resize.
+func (s *Server) resizeExec(w http.ResponseWriter, r *http.Request) error {
+	x, err := s.execs.get(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	rows, columns, err := size(r)
+	if err != nil {
+		return err
+	}
+	// docker asks for it when it has asked for the start, which may take a moment.
+	for range 50 {
+		x.mu.Lock()
+		a, over := x.attachment, x.code != nil
+		x.mu.Unlock()
+		if a != nil {
+			if err := a.Resize(rows, columns); err != nil {
+				return err
+			}
+			w.WriteHeader(http.StatusOK)
+			return nil
+		}
+		if over {
+			break
+		}
+		select {
+		case <-r.Context().Done():
+			return r.Context().Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return conflict("exec %s is not running", x.id)
+}
+
+// size is the query's, of a terminal.
+func size(r *http.Request) (rows, columns uint16, err error) {
+	h, err := number(r, "h", 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	w, err := number(r, "w", 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	const most = 1<<16 - 1
+	if h < 0 || w < 0 || h > most || w > most {
+		return 0, 0, invalid("a terminal of %d rows and %d columns", h, w)
+	}
+	return uint16(h), uint16(w), nil
+}
