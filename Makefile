@@ -20,7 +20,7 @@ WEAVE := build/bin/weave
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build rootfs demo shell user-shell test vm-test vm-lessons vm-shell vagrant-test check mutants interop interop-runtime diff diff-mine forward docs docs-check lint doctor clean need-step
+.PHONY: help build rootfs demo shell user-shell test vm-test vm-lessons vm-shell vagrant-test check mutants interop interop-runtime diff diff-mine forward docs docs-check site site-serve lint doctor clean need-step
 
 help: ## this list
 	@echo "minidocker: build your own Docker, one kernel feature at a time"
@@ -125,6 +125,19 @@ docs: weave ## write the code and the diffs into the lessons
 docs-check: rootfs weave ## see that the lessons are true: every excerpt, every link, every command
 	$(WEAVE) check
 	$(AS_ROOT) $(WEAVE) run
+
+# The web site: its parts by weave and docs/site/lib/generate.mjs, its pages by VitePress.
+docs/node_modules/.package-lock.json: docs/package-lock.json
+	npm --prefix docs ci --no-audit --no-fund
+
+site: weave docs/node_modules/.package-lock.json ## the lessons and the diffs as a web site, into build/site (needs npm)
+	@mkdir -p build/site-data
+	$(WEAVE) site >build/site-data/weave.json
+	npm --prefix docs run --silent site
+
+site-serve: weave ## show that site at http://127.0.0.1:8090/, or at SITE_ADDR
+	@test -e build/site/index.html || $(MAKE) site
+	@$(WEAVE) serve $(if $(SITE_ADDR),-addr $(SITE_ADDR)) build/site
 
 lint: ## the linters, and that all compiles for arm64 and says so on a Mac
 	@test -x build/tools/golangci-lint-$(GOLANGCI_LINT_VERSION) || { \

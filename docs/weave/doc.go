@@ -10,6 +10,8 @@
 //	weave run [-update] [STEP...]     run the console blocks
 //	weave shell [-user] STEP          a shell, root's or not, in which they work as well
 //	weave diff STEP [DIR]             what a step changes; with DIR: what a learner's does
+//	weave site                        print what the web site is made from
+//	weave serve DIR                   show it
 //	weave forward [-base REV] STEP    carry a fix to the later steps
 //
 // A STEP is written 3, 03, step03 or step03-pid-mount. A step's code is every file in

@@ -34,6 +34,8 @@ var verbs = []struct {
 	{"shell", "[-user] STEP", "a shell in which a lesson's commands work", shellCommand},
 	{"diff", "[-color auto|always|never] STEP [DIR]", "what a step, or your DIR, changes",
 		diffCommand},
+	{"site", "", "print what the web site is made from, as JSON", siteCommand},
+	{"serve", "[-addr 127.0.0.1:8090] DIR", "show a folder of web pages", serveCommand},
 	{"forward", "[-base REV] STEP", "carry a fix of STEP to all later steps", forwardCommand},
 }
 
