@@ -238,7 +238,12 @@ func (a *Attachment) Signal(sig unix.Signal) error {
 }
 
 // Wait waits for the process's end, and for all that it said.
-func (a *Attachment) Wait() (Ending, error) {
+func (a *Attachment) Wait() (Ending, error) { return a.WaitThen(nil) }
+
+// WaitThen is Wait, and calls f, unless it is nil, when the process has ended and its files are
+// there still, also those of a container that is removed at its end. Nobody else changes the
+// container meanwhile. It must have been started here.
+func (a *Attachment) WaitThen(f func(Ending) error) (Ending, error) {
 	var reply shim.Reply
 	_, err := a.conn.Receive(&reply)
 	select {
@@ -264,7 +269,10 @@ func (a *Attachment) Wait() (Ending, error) {
 	if a.child == nil {
 		return ending, nil
 	}
-	return ending, a.finish()
+	if f != nil {
+		err = a.e.atEnd(a.r.ID, func() error { return f(ending) })
+	}
+	return ending, errors.Join(err, a.finish())
 }
 
 // drain takes what a terminal still has: its master ends when nobody has the other side open.

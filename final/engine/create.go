@@ -32,6 +32,9 @@ type CreateOptions struct {
 	// Start says that the caller starts the container next, by this engine: what takes time for
 	// that begins already.
 	Start bool
+	// Base, if set, is what the container stands on, as a step of a build does; it need not be in
+	// the store. Config.Image is only what it is called then.
+	Base *image.Image
 }
 
 // creation is a container in the making; undo is what is to be undone if it fails, in the order
@@ -88,7 +91,9 @@ func (c *creation) create(ctx context.Context, o CreateOptions) error {
 		return err
 	}
 	defer release()
-	if err := c.findImage(o.Platform); err != nil {
+	if o.Base != nil {
+		c.img, r.Image, r.Top, r.Platform = o.Base, o.Base.ID, o.Base.Top(), "linux"
+	} else if err := c.findImage(o.Platform); err != nil {
 		return err
 	}
 	if err := c.mergeImage(); err != nil {

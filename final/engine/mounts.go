@@ -380,6 +380,7 @@ func (s *starting) mounts() ([]specs.Mount, string, error) {
 			}
 		}
 	}
+	all = append(all, s.extraMounts()...)
 	if propagation == "rprivate" {
 		propagation = ""
 	}

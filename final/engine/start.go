@@ -31,6 +31,7 @@ type starting struct {
 	retries   int
 	root      *os.File            // its root file system, mounted nowhere yet
 	trees     map[string]*os.File // the same, of mounts that come from another container
+	extra     []Tree              // and of a build's
 	endpoints []*network.Endpoint
 	dns       *shim.DNS
 	undo      []func()
@@ -39,7 +40,15 @@ type starting struct {
 // Start starts a container. With streams it is attached from the first byte on, and the caller
 // waits for its end by the attachment, which does what is to be done then. Without, it is nil.
 // An error is a StartError if the container's own program is its reason, or the engine's work.
-func (e *Engine) Start(_ context.Context, ref string, s *Streams) (*Attachment, error) {
+func (e *Engine) Start(ctx context.Context, ref string, s *Streams) (*Attachment, error) {
+	return e.StartWith(ctx, ref, s)
+}
+
+// StartWith is Start with mounts that are of this start only. It closes their trees.
+func (e *Engine) StartWith(
+	_ context.Context, ref string, s *Streams, trees ...Tree,
+) (*Attachment, error) {
+	defer closeTrees(trees)
 	l, err := e.lock(ref)
 	if err != nil {
 		return nil, err
@@ -65,14 +74,14 @@ func (e *Engine) Start(_ context.Context, ref string, s *Streams) (*Attachment, 
 	if held {
 		return nil, failed(Conflict, "container %s is ending at this moment", l.ID)
 	}
-	return e.startLocked(l, run, 0, s)
+	return e.startLocked(l, run, 0, s, trees...)
 }
 
 // startLocked starts a container of which the run folder's lock is held, too. It closes that.
 func (e *Engine) startLocked(
-	l *locked, run *os.File, retries int, s *Streams,
+	l *locked, run *os.File, retries int, s *Streams, trees ...Tree,
 ) (*Attachment, error) {
-	st := &starting{locked: l, retries: retries}
+	st := &starting{locked: l, retries: retries, extra: trees}
 	defer run.Close()
 	a, err := st.start(run, s)
 	if err != nil {

@@ -53,10 +53,13 @@ func (s *Store) collectAfter(
 	return err
 }
 
-// needed are the digests and chain IDs that images lead to and that leases hold.
+// needed are the digests and chain IDs that images lead to, and that leases and kept values hold.
 func (s *Store) needed(c *catalog) (map[string]bool, error) {
 	keep, err := s.held()
 	if err != nil {
+		return nil, err
+	}
+	if err := s.keptHolds(keep); err != nil {
 		return nil, err
 	}
 	for id, rec := range c.Images {

@@ -11,6 +11,7 @@
 //	references.json       the images with their names, and what is known of them
 //	blobs/sha256/DIGEST   manifests, configurations, layers: each file named by its SHA-256
 //	leases/RANDOM/        a pull, build, … at work: its half-written blobs, and what it holds
+//	kept/KEY              what builds have made and may need again, see Keep
 //	lock                  see below
 //
 // An image is a tree of blobs, and its ID is the digest of its configuration:

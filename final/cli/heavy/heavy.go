@@ -17,6 +17,7 @@ func Commands() map[string]func(*mdcli.CLI) *cli.Command {
 	return map[string]func(*mdcli.CLI) *cli.Command{
 		"container commit": commitCommand,
 		"daemon":           daemonCommand,
+		"image build":      buildCommand,
 		"image import":     importCommand,
 		"image load":       loadCommand,
 		"image pull":       pullCommand,
