@@ -9,7 +9,7 @@
 //	      (package image/changes)             │        │ key: layers below + what is done + content
 //	                                          │        ├─ kept: the layer is there, CACHED
 //	                                          │        └─ RUN: a container of the engine's, its Diff
-//	                                          │           COPY, ADD, WORKDIR: an archive, written here
+//	                                          │           COPY, ADD, WORKDIR: an archive
 //	                                          └─> image: layers, configuration, names
 //
 // A layer's name is the digest of its content (see image.Layer), and so the key of an instruction
@@ -75,7 +75,6 @@ type builder struct {
 	file   *dockerfile
 	global []string // variables of FROM: NAME=VALUE
 	steps  stepNumbers
-	work   string // a folder for what is needed while it builds; made when it is needed
 	places chan struct{}
 
 	mu      sync.Mutex

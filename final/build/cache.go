@@ -50,6 +50,9 @@ type making struct {
 	make func(v *step) (*layer, error)
 }
 
+// known is a key that is known already.
+func known(k string) func() (string, error) { return func() (string, error) { return k, nil } }
+
 // layer puts a layer on top: one that was made before, or a new one.
 func (s *stage) layer(at *state, m making) error {
 	b := s.b

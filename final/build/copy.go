@@ -50,7 +50,7 @@ func (s *stage) copy(at *state, c *copying) error {
 			return err
 		}
 	}
-	if err := c.SourcesAndDest.ExpandRaw(s.b.file.expandRaw(at.env)); err != nil {
+	if err := c.ExpandRaw(s.b.file.expandRaw(at.env)); err != nil {
 		return err
 	}
 	c.reread()
@@ -70,7 +70,7 @@ func (s *stage) copy(at *state, c *copying) error {
 			return err
 		}
 		if quick != "" {
-			keys = []func() (string, error){func() (string, error) { return quick, nil }, c.contentKey}
+			keys = []func() (string, error){known(quick), c.contentKey}
 		}
 	}
 	return s.layer(at, making{source: source, by: source, keys: keys,

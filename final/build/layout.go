@@ -52,7 +52,7 @@ func (c *copying) make() (*layer, error) {
 // pack makes a layer of what f writes.
 func (b *builder) pack(parent string, root *os.File, f func(*layout) error) (*layer, error) {
 	r, w := io.Pipe()
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it gives none
 	go func() {
 		buffered := bufio.NewWriterSize(w, 1<<20)
 		l := &layout{b: b, root: root, tar: tar.NewWriter(buffered), made: map[string]uint32{},
@@ -366,14 +366,14 @@ func xattrsOf(root *os.File, n *node) map[string]string {
 func (b *builder) makeFolder(at *state, dir string) (made *layer, err error) {
 	err = b.withRoot(at.top(), func(root *os.File) error {
 		l := &layout{b: b, root: root, keepLower: true, made: map[string]uint32{}}
-		real, err := l.resolve(dir)
+		place, err := l.resolve(dir)
 		if err != nil {
 			return err
 		}
-		if st, ok := l.lower(real); real == "/" || ok && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		if st, ok := l.lower(place); place == "/" || ok && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 			return nil
 		}
-		made, err = b.pack(at.top(), root, func(l *layout) error { return l.folder(real) })
+		made, err = b.pack(at.top(), root, func(l *layout) error { return l.folder(place) })
 		return err
 	})
 	return made, err

@@ -213,7 +213,7 @@ func (r *running) options() engine.CreateOptions {
 			}
 		}
 	}
-	return engine.CreateOptions{
+	return engine.CreateOptions{Start: true,
 		Base: &image.Image{ChainIDs: r.at.chain(),
 			Config: image.Config{}},
 		Config: &container.Config{

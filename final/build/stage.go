@@ -261,8 +261,8 @@ func (b *builder) find(name, platform string, exact bool, v *step) (*image.Image
 func fits(img *image.Image, platform string) bool {
 	system, architecture, variant := cutPlatform(platform)
 	c := &img.Config
-	return (c.OS == "" || c.OS == system) && (c.Architecture == "" || c.Architecture == architecture) &&
-		(variant == "" || c.Variant == "" || c.Variant == variant)
+	same := func(is, wanted string) bool { return is == "" || wanted == "" || is == wanted }
+	return same(c.OS, system) && same(c.Architecture, architecture) && same(c.Variant, variant)
 }
 
 // do does an instruction.
@@ -370,7 +370,7 @@ func (s *stage) workdir(at *state, c *instructions.WorkdirCommand) error {
 	dir := path.Clean(at.config.Config.WorkingDir)
 	return s.layer(at, making{
 		source: source, by: source,
-		keys: []func() (string, error){func() (string, error) { return key("WORKDIR", at.top(), dir), nil }},
+		keys: []func() (string, error){known(key("WORKDIR", at.top(), dir))},
 		make: func(_ *step) (*layer, error) { return s.b.makeFolder(at, dir) },
 	})
 }

@@ -57,13 +57,13 @@ func (o *origin) collect(source string, exclude *patternmatcher.PatternMatcher) 
 		return nil, notFound(source, err)
 	}
 	defer f.Close()
-	real, err := pathIn(o.root, f)
+	at, err := pathIn(o.root, f)
 	if err != nil {
 		return nil, err
 	}
 	w := &walk{origin: o, item: &item{from: o, name: path.Base(path.Clean("/" + source))},
 		exclude: exclude, links: map[[2]uint64]string{}}
-	if err := w.add(real, "", nil, patternmatcher.MatchInfo{}, patternmatcher.MatchInfo{}); err != nil {
+	if err := w.add(at, "", nil, matched{}, matched{}); err != nil {
 		return nil, err
 	}
 	if len(w.item.nodes) == 0 {
@@ -96,6 +96,9 @@ func pathIn(root, f *os.File) (string, error) {
 	return strings.TrimPrefix(rest, "/"), nil
 }
 
+// matched is what patterns have said of a folder, for what is in it.
+type matched = patternmatcher.MatchInfo
+
 // walk collects what is in a folder, sorted, parents first.
 type walk struct {
 	*origin
@@ -107,7 +110,7 @@ type walk struct {
 // add adds a path, and what is in it. pending are folders above that are ignored themselves, and
 // are there only if something in them is.
 func (w *walk) add(
-	at, rel string, pending []*node, ignored, excluded patternmatcher.MatchInfo,
+	at, rel string, pending []*node, ignored, excluded matched,
 ) error {
 	n := &node{rel: rel, path: at}
 	f, err := openBelow(w.root, at, unix.O_PATH)
@@ -121,12 +124,12 @@ func (w *walk) add(
 	if err := unix.Fstat(int(f.Fd()), &n.st); err != nil {
 		return os.NewSyscallError("fstat", err)
 	}
-	out, more := false, false
-	if out, more, ignored, err = matches(w.ignore, at, ignored); err != nil {
+	out, more, ignored, err := matches(w.ignore, at, ignored)
+	if err != nil {
 		return err
 	}
-	outToo, moreToo := false, false
-	if outToo, moreToo, excluded, err = matches(w.exclude, rel, excluded); err != nil {
+	outToo, moreToo, excluded, err := matches(w.exclude, rel, excluded)
+	if err != nil {
 		return err
 	}
 	skip := out || outToo
@@ -150,7 +153,7 @@ func (w *walk) add(
 
 func clearNodes(nodes *[]*node) { *nodes = nil }
 
-func (w *walk) children(n *node, pending []*node, ignored, excluded patternmatcher.MatchInfo) error {
+func (w *walk) children(n *node, pending []*node, ignored, excluded matched) error {
 	dir, err := openBelow(w.root, n.path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
@@ -206,8 +209,8 @@ func (w *walk) keep(n *node, f *os.File, pending []*node) error {
 // matches says whether patterns leave a path out; and if it is a folder, whether something in it
 // may be in nevertheless.
 func matches(
-	p *patternmatcher.PatternMatcher, at string, parent patternmatcher.MatchInfo,
-) (out, more bool, info patternmatcher.MatchInfo, err error) {
+	p *patternmatcher.PatternMatcher, at string, parent matched,
+) (out, more bool, info matched, err error) {
 	if p == nil || at == "" || at == "." {
 		return false, false, parent, nil
 	}
@@ -342,7 +345,7 @@ func (o *origin) globIn(at, part string) ([]string, error) {
 			continue
 		}
 		full := path.Join(at, name)
-		out, more, _, err := matches(o.ignore, full, patternmatcher.MatchInfo{})
+		out, more, _, err := matches(o.ignore, full, matched{})
 		if o.ignore != nil && err == nil && !out {
 			out, err = o.ignore.MatchesOrParentMatches(full)
 		}
