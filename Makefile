@@ -20,7 +20,7 @@ WEAVE := build/bin/weave
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build rootfs demo shell user-shell test vm-test vm-lessons vm-shell vagrant-test check mutants interop interop-runtime diff diff-mine forward docs docs-check site site-serve lint doctor clean need-step
+.PHONY: help build rootfs demo shell user-shell test vm-test vm-lessons vm-shell vagrant-test check mutants interop interop-runtime bench diff diff-mine forward docs docs-check site site-serve lint doctor clean need-step
 
 help: ## this list
 	@echo "minidocker: build your own Docker, one kernel feature at a time"
@@ -91,6 +91,10 @@ build/vagrant/libvirt.box: final/vm/image final/vm/initrd final/vm/box
 
 vagrant-test: build/vagrant/libvirt.box ## the Vagrantfile, tried with vagrant-libvirt (some 20 minutes without KVM)
 	$(AS_ROOT) env GO="$(GO)" final/vm/vagrant-test
+
+bench: build rootfs ## minirunc beside crun and runc, if they are installed, into docs/benchmarks.md (some minutes)
+	@$(GO) build -o build/bin/bench ./final/bench
+	@$(AS_ROOT) build/bin/bench -o docs/benchmarks.md $(if $(ROUNDS),-rounds $(ROUNDS))
 
 interop-runtime: build rootfs ## the real podman and containerd with minirunc as their runtime
 	MINIDOCKER_BIN=$(CURDIR)/build/bin MINIDOCKER_INTEROP=1 $(GO) test -count=1 \

@@ -22,6 +22,7 @@ import (
 	"minidocker/final/cgroup"
 	"minidocker/final/oci/filelimit"
 	"minidocker/final/oci/initproc"
+	"minidocker/final/oci/quickjson"
 	"minidocker/final/oci/seccomp"
 	"minidocker/final/oci/spawn"
 	"minidocker/final/rawfd"
@@ -60,6 +61,7 @@ type creation struct {
 	*Container
 	opts   Options
 	spec   *specs.Spec
+	text   []byte // of config.json
 	group  *cgroup.Group
 	filter *seccomp.Program
 	socket *rawfd.File
@@ -95,12 +97,8 @@ func (b *creation) create(r *Runtime, id string) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	var data []byte
-	if b.spec, data, err = loadSpec(bundle, b.opts.Config); err != nil {
+	if b.spec, b.text, err = loadSpec(bundle, b.opts.Config); err != nil {
 		return nil, err
-	}
-	if p := b.spec.Process; p != nil && p.Terminal && p.ConsoleSize == nil {
-		p.ConsoleSize = b.opts.ConsoleSize
 	}
 	if err := b.checkTerminal(); err != nil {
 		return nil, err
@@ -125,7 +123,7 @@ func (b *creation) create(r *Runtime, id string) (*Container, error) {
 	if h := b.spec.Hooks; h != nil && len(h.Poststart)+len(h.Poststop) > 0 {
 		b.Hooks = &specs.Hooks{Poststart: h.Poststart, Poststop: h.Poststop}
 	}
-	if err := b.makeFolder(data); err != nil {
+	if err := b.makeFolder(); err != nil {
 		return nil, err
 	}
 	if err := b.makeGroup(); err != nil {
@@ -168,7 +166,7 @@ func (b *creation) checkTerminal() error {
 }
 
 // makeFolder makes the container's folder, locked; whoever makes it owns the ID.
-func (b *creation) makeFolder(config []byte) error {
+func (b *creation) makeFolder() error {
 	if err := os.MkdirAll(b.runtime.Root, 0o700); err != nil {
 		return err
 	}
@@ -189,7 +187,7 @@ func (b *creation) makeFolder(config []byte) error {
 	if err := flock(b.lock, unix.LOCK_EX); err != nil {
 		return err
 	}
-	if err := rawfd.WriteFile(filepath.Join(b.dir(), "config.json"), config, 0o600); err != nil {
+	if err := rawfd.WriteFile(filepath.Join(b.dir(), "config.json"), b.text, 0o600); err != nil {
 		return err
 	}
 	if b.opts.Run {
@@ -337,22 +335,14 @@ func (b *creation) startInit() error {
 		return err
 	}
 	theirs.Close() // so that its end is seen
-	spec := *b.spec
-	linux := *b.spec.Linux
-	linux.Seccomp, linux.Resources = nil, nil // long, and done with
-	spec.Linux = &linux
 	config := &initproc.Config{
-		ID: b.ID, Spec: &spec, Bundle: b.Bundle, Rootfs: b.Rootfs, CgroupPath: b.CgroupPath,
+		ID: b.ID, Bundle: b.Bundle, Rootfs: b.Rootfs, CgroupPath: b.CgroupPath,
 		Filter: b.filter, NewKeyring: !b.runtime.NoNewKeyring,
 		Pivot: !b.runtime.NoPivot, Preserve: b.runtime.Preserve,
 		Console: b.opts.ConsoleSocket != "" || b.opts.Console != nil,
-		Sources: places, Root: b.opts.Root != nil,
+		Sources: places, Root: b.opts.Root != nil, ConsoleSize: b.opts.ConsoleSize,
 	}
-	data, err := json.Marshal(config)
-	if err != nil {
-		return err
-	}
-	if _, err := b.socket.Write(append(data, '\n')); err != nil {
+	if err := config.Send(b.socket, b.text); err != nil {
 		return fmt.Errorf("send the configuration to init: %w", err)
 	}
 	if b.opts.Prepare != nil {
@@ -534,7 +524,7 @@ func (b *creation) receive() (initproc.Message, error) {
 	if err != nil {
 		return m, fmt.Errorf("init has ended without a word (for want of memory?): %w", err)
 	}
-	if err := json.Unmarshal(line, &m); err != nil {
+	if err := quickjson.Unmarshal(line, &m); err != nil {
 		return m, err
 	}
 	if m.Type == "error" {
@@ -580,7 +570,7 @@ func (b *creation) run() error {
 	line, err := b.lines.ReadBytes('\n')
 	if err == nil {
 		var m initproc.Message
-		if err := json.Unmarshal(line, &m); err != nil {
+		if err := quickjson.Unmarshal(line, &m); err != nil {
 			return err
 		}
 		b.hooked = strings.HasPrefix(m.Error, "startContainer hook")

@@ -10,7 +10,6 @@
 package oci
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -22,6 +21,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"minidocker/final/oci/initproc"
+	"minidocker/final/oci/quickjson"
 	"minidocker/final/rawfd"
 )
 
@@ -34,7 +35,7 @@ func loadSpec(bundle string, data []byte) (*specs.Spec, []byte, error) {
 		}
 	}
 	spec := &specs.Spec{}
-	if err := json.Unmarshal(data, spec); err != nil {
+	if err := quickjson.Unmarshal(data, spec); err != nil {
 		return nil, nil, fmt.Errorf("config.json: %w", err)
 	}
 	if err := validate(spec); err != nil {
@@ -52,9 +53,7 @@ func validate(s *specs.Spec) error {
 	if s.Root == nil || s.Root.Path == "" {
 		return errors.New("root.path is missing")
 	}
-	if s.Linux == nil {
-		s.Linux = &specs.Linux{}
-	}
+	initproc.Complete(s)
 	if p := s.Process; p != nil {
 		if err := validateProcess(p); err != nil {
 			return err
@@ -63,9 +62,6 @@ func validate(s *specs.Spec) error {
 	for i, m := range s.Mounts {
 		if m.Destination == "" {
 			return fmt.Errorf("mounts[%d]: no destination", i)
-		}
-		if !filepath.IsAbs(m.Destination) { // allowed until 1.0, and used: relative to the root
-			s.Mounts[i].Destination = "/" + m.Destination
 		}
 		if (m.UIDMappings == nil) != (m.GIDMappings == nil) {
 			return fmt.Errorf("mounts[%d]: uidMappings and gidMappings go together", i)

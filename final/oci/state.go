@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minidocker/final/cgroup"
+	"minidocker/final/oci/quickjson"
 	"minidocker/final/rawfd"
 )
 
@@ -104,7 +105,7 @@ func (r *Runtime) load(id string, how int) (*Container, error) {
 		return nil, fmt.Errorf("container %q: %w", id, ErrNotExist)
 	}
 	if err == nil {
-		err = json.Unmarshal(data, c)
+		err = quickjson.Unmarshal(data, c)
 	}
 	if err == nil {
 		err = c.loadProcess()
@@ -224,7 +225,7 @@ func (c *Container) spec() (*specs.Spec, error) {
 		return nil, err
 	}
 	spec := &specs.Spec{}
-	if err := json.Unmarshal(data, spec); err != nil {
+	if err := quickjson.Unmarshal(data, spec); err != nil {
 		return nil, err
 	}
 	if spec.Linux == nil {

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -27,20 +28,27 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"minidocker/final/oci/quickjson"
 	"minidocker/final/oci/seccomp"
 	"minidocker/final/rawfd"
 )
 
-// Config is what the runtime tells init, as one line of JSON through a socket.
+// Config is what the runtime tells init through a socket: as one line of JSON, behind which
+// come config.json as it was read, and the filter.
 type Config struct {
 	ID         string
-	Spec       *specs.Spec
-	Bundle     string // absolute
-	Rootfs     string // absolute
-	CgroupPath string // from the hierarchies' roots
-	Filter     *seccomp.Program
-	Console    bool // send a terminal's master through descriptor ConsoleFD
-	NewKeyring bool
+	Spec       *specs.Spec `json:"-"`
+	SpecBytes  int
+	Bundle     string           // absolute
+	Rootfs     string           // absolute
+	CgroupPath string           // from the hierarchies' roots
+	Filter     *seccomp.Program `json:"-"`
+	// Instructions is the number of the filter's; 0 if there is none.
+	Instructions int
+	FilterFlags  uint
+	ConsoleSize  *specs.Box // if config.json has none
+	Console      bool       // send a terminal's master through descriptor ConsoleFD
+	NewKeyring   bool
 	// Pivot is false for chroot: --no-pivot, for roots on an initramfs.
 	Pivot bool
 	// Preserve is the number of descriptors from 3 on that are the container's.
@@ -127,7 +135,7 @@ func (c *container) receive(want string) error {
 		return fmt.Errorf("the runtime is gone: %w", err)
 	}
 	var m Message
-	if err := json.Unmarshal(line, &m); err != nil {
+	if err := quickjson.Unmarshal(line, &m); err != nil {
 		return err
 	}
 	if m.Type != want {
@@ -142,12 +150,7 @@ func (c *container) run() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl PR_SET_DUMPABLE", err)
 	}
-	line, err := c.lines.ReadBytes('\n')
-	if err != nil {
-		return fmt.Errorf("read the configuration: %w", err)
-	}
-	c.Config = &Config{}
-	if err := json.Unmarshal(line, c.Config); err != nil {
+	if err := c.readConfig(); err != nil {
 		return fmt.Errorf("read the configuration: %w", err)
 	}
 	c.namespaces()
@@ -189,6 +192,68 @@ func (c *container) run() error {
 		return err
 	}
 	return c.finish()
+}
+
+// Send sends the configuration to init.
+func (c *Config) Send(socket io.Writer, spec []byte) error {
+	c.SpecBytes = len(spec)
+	if c.Filter != nil {
+		c.Instructions, c.FilterFlags = len(c.Filter.Instructions), c.Filter.Flags
+	}
+	message, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	message = append(append(message, '\n'), spec...)
+	if c.Filter != nil {
+		message = append(message, c.Filter.Bytes()...)
+	}
+	_, err = socket.Write(message)
+	return err
+}
+
+func (c *container) readConfig() error {
+	line, err := c.lines.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
+	c.Config = &Config{}
+	if err := quickjson.Unmarshal(line, c.Config); err != nil {
+		return err
+	}
+	text := make([]byte, c.SpecBytes)
+	if _, err := io.ReadFull(c.lines, text); err != nil {
+		return err
+	}
+	c.Spec = &specs.Spec{}
+	if err := quickjson.Unmarshal(text, c.Spec); err != nil {
+		return err
+	}
+	Complete(c.Spec)
+	if p := c.Spec.Process; p != nil && p.ConsoleSize == nil {
+		p.ConsoleSize = c.ConsoleSize
+	}
+	if c.Instructions == 0 {
+		return nil
+	}
+	program := make([]byte, c.Instructions*seccomp.InstructionSize)
+	if _, err := io.ReadFull(c.lines, program); err != nil {
+		return err
+	}
+	c.Filter = seccomp.FromBytes(program, c.FilterFlags)
+	return nil
+}
+
+// Complete adds to config.json what may be missing in it.
+func Complete(s *specs.Spec) {
+	if s.Linux == nil {
+		s.Linux = &specs.Linux{}
+	}
+	for i, m := range s.Mounts {
+		if m.Destination != "" && !filepath.IsAbs(m.Destination) {
+			s.Mounts[i].Destination = "/" + m.Destination // allowed until 1.0, and used
+		}
+	}
 }
 
 func (c *container) namespaces() {

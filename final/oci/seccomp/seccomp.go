@@ -11,6 +11,7 @@ package seccomp
 //go:generate go run generate.go
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -35,6 +36,31 @@ type Instruction struct {
 	Code   uint16
 	Jt, Jf uint8
 	K      uint32
+}
+
+// InstructionSize is the number of bytes that an Instruction is in the kernel's form.
+const InstructionSize = 8
+
+// Bytes returns the instructions in the kernel's form.
+func (p *Program) Bytes() []byte {
+	b := make([]byte, 0, len(p.Instructions)*InstructionSize)
+	for _, i := range p.Instructions {
+		b = binary.NativeEndian.AppendUint16(b, i.Code)
+		b = append(b, i.Jt, i.Jf)
+		b = binary.NativeEndian.AppendUint32(b, i.K)
+	}
+	return b
+}
+
+// FromBytes is the opposite of Bytes.
+func FromBytes(b []byte, flags uint) *Program {
+	p := &Program{Instructions: make([]Instruction, len(b)/InstructionSize), Flags: flags}
+	for i := range p.Instructions {
+		part := b[i*InstructionSize:]
+		p.Instructions[i] = Instruction{binary.NativeEndian.Uint16(part), part[2], part[3],
+			binary.NativeEndian.Uint32(part[4:])}
+	}
+	return p
 }
 
 const (

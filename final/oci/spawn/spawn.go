@@ -20,6 +20,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -324,6 +325,9 @@ func (p *Plan) Start() (*Child, error) {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(p.into)
 	}
+	if p.shares() {
+		args.flags |= unix.CLONE_VM | unix.CLONE_VFORK
+	}
 	message := make([]byte, 8)
 	pid, errno := p.fork(args, report, message)
 	runtime.KeepAlive(p)
@@ -339,28 +343,48 @@ func (p *Plan) Start() (*Child, error) {
 	return c, nil
 }
 
-// fork is the fork itself. In the child it never returns.
+// shares says whether the child may use this process's memory, and this thread wait until it
+// has executed its program: nothing is copied then. Not if the child waits for the parent;
+// nor for an ordinary user, whose own files in /proc the child's PR_SET_DUMPABLE would close
+// to this process as well. That prctl comes before the child is in a pid namespace with
+// others, who may not look at this process's memory: see Clone. And a time namespace is
+// joined only by a process whose memory is its own.
+func (p *Plan) shares() bool {
+	return os.Geteuid() == 0 && !slices.ContainsFunc(p.steps, func(s step) bool {
+		time := s.trap == unix.SYS_SETNS && (s.args[1] == 0 || s.args[1]&unix.CLONE_NEWTIME != 0)
+		return time || s.kind == await
+	})
+}
+
+// fork is the fork itself. beforeFork keeps this goroutine on its thread, without signals.
+func (p *Plan) fork(args *cloneArgs, report uintptr, message []byte) (int, syscall.Errno) {
+	trap, a1, a2 := uintptr(unix.SYS_CLONE), uintptr(args.flags)|uintptr(unix.SIGCHLD), uintptr(0)
+	if args.flags&unix.CLONE_INTO_CGROUP != 0 {
+		trap, a1, a2 = unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args)
+	}
+	syscall.ForkLock.Lock()
+	beforeFork()
+	pid, errno := clone(trap, a1, a2, p.steps, report, message)
+	afterFork()
+	syscall.ForkLock.Unlock()
+	return int(pid), syscall.Errno(errno)
+}
+
+// vfork makes one of the two calls of clone(2) such that the child may have the same stack.
+func vfork(trap, a1, a2 uintptr) (pid, errno uintptr)
+
+// clone returns in the parent alone. The child may be on the same stack, below which the
+// parent waits: it must not change a variable here.
 //
 //go:norace
-func (p *Plan) fork(args *cloneArgs, report uintptr, message []byte) (int, syscall.Errno) {
-	steps := p.steps
-	syscall.ForkLock.Lock()
-	runtime.LockOSThread()
-	beforeFork()
-	var pid uintptr
-	var errno syscall.Errno
-	if args.flags&unix.CLONE_INTO_CGROUP != 0 {
-		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)),
-			unsafe.Sizeof(*args), 0, 0, 0, 0)
-	} else {
-		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(args.flags)|
-			uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
-	}
-	if errno != 0 || pid != 0 {
-		afterFork()
-		runtime.UnlockOSThread()
-		syscall.ForkLock.Unlock()
-		return int(pid), errno
+//go:noinline
+//go:nosplit
+func clone(
+	trap, a1, a2 uintptr, steps []step, report uintptr, message []byte,
+) (pid, errno uintptr) {
+	pid, errno = vfork(trap, a1, a2)
+	if pid != 0 || errno != 0 {
+		return pid, errno
 	}
 	afterForkInChild()
 	walk(steps, report, message)
