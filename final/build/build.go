@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -75,6 +74,8 @@ type builder struct {
 	file   *dockerfile
 	global []string // variables of FROM: NAME=VALUE
 	steps  stepNumbers
+	total  int    // instructions to be done
+	folder string // see folder
 	places chan struct{}
 
 	mu      sync.Mutex
@@ -110,6 +111,9 @@ func Build(ctx context.Context, e *engine.Engine, o Options) (img *image.Image, 
 	if _, err := store.Forget(time.Now().Add(-keepFor)); err != nil {
 		return nil, err
 	}
+	if b.folder, err = folder(e); err != nil {
+		return nil, err
+	}
 	if b.lease, err = store.Lease(); err != nil {
 		return nil, err
 	}
@@ -139,6 +143,9 @@ func (b *builder) build(ctx context.Context, names []image.Reference) (*image.Im
 	target, needed, err := b.graph()
 	if err != nil {
 		return nil, err
+	}
+	for _, i := range needed {
+		b.total += 1 + len(b.file.stages[i].Commands)
 	}
 	var group sync.WaitGroup
 	for _, i := range needed {
@@ -233,17 +240,4 @@ func (b *builder) atEnd(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.undo = append(b.undo, f)
-}
-
-// tempDir makes a folder that goes with the build.
-func (b *builder) tempDir() (string, error) {
-	base := filepath.Join(b.store.Dir(), "..", "build")
-	if err := os.MkdirAll(base, 0o700); err != nil {
-		return "", err
-	}
-	dir, err := os.MkdirTemp(base, "tmp-")
-	if err == nil {
-		b.atEnd(func() { os.RemoveAll(dir) })
-	}
-	return dir, err
 }

@@ -3,6 +3,7 @@
 package build
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -73,6 +74,15 @@ func (c *Context) ReadIgnore(dockerfile string) error {
 		return c.SetIgnore(patterns)
 	}
 	return nil
+}
+
+// SetIgnoreText is SetIgnore with a file's text.
+func (c *Context) SetIgnoreText(text []byte) error {
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(text))
+	if err != nil {
+		return fmt.Errorf(".dockerignore: %w", err)
+	}
+	return c.SetIgnore(patterns)
 }
 
 // SetIgnore says what is left out, as the lines of .dockerignore do.

@@ -39,11 +39,7 @@ type copying struct {
 // copy does COPY and ADD.
 func (s *stage) copy(at *state, c *copying) error {
 	c.s, c.at = s, at
-	defer func() {
-		for _, f := range c.close {
-			f()
-		}
-	}()
+	defer c.end()
 	expand := s.b.file.expander(at.env)
 	if e, ok := c.command.(instructions.SupportsSingleWordExpansion); ok {
 		if err := e.Expand(expand); err != nil {
@@ -75,6 +71,13 @@ func (s *stage) copy(at *state, c *copying) error {
 	}
 	return s.layer(at, making{source: source, by: source, keys: keys,
 		make: func(_ *step) (*layer, error) { return c.make() }})
+}
+
+// end lets go of what the files came from.
+func (c *copying) end() {
+	for _, f := range c.close {
+		f()
+	}
 }
 
 // reread takes over what the command's flags are after their variables were replaced.

@@ -24,7 +24,7 @@ func (p *plain) event(e Event) {
 	if e.Kind == Meta || e.Step == 0 {
 		return
 	}
-	if e.Kind == Output {
+	if e.Kind == Printed {
 		p.output(e)
 		return
 	}

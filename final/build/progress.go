@@ -16,7 +16,7 @@ type Kind int
 // instruction about the configuration alone, done as soon as it begins.
 const (
 	Begun Kind = iota
-	Output
+	Printed
 	Done
 	Cached
 	Failed
@@ -30,9 +30,10 @@ type Event struct {
 	Kind   Kind
 	Name   string        // of the step: "[builder 2/3] RUN make"
 	Source string        // the instruction, "RUN make"; "" for what is no instruction
-	Text   string        // of Output
+	Text   string        // of Printed
 	Since  time.Duration // since the step has begun
 	Err    error
+	Of     int // how many instructions there are to be done
 }
 
 // stepNumbers numbers the steps of a build, and lets them speak one at a time.
@@ -69,17 +70,18 @@ func (s *step) tell(e Event) {
 	s.b.steps.mu.Lock()
 	defer s.b.steps.mu.Unlock()
 	e.Step, e.Name, e.Source, e.Since = s.number, s.name, s.source, time.Since(s.start)
+	e.Of = s.b.total
 	s.b.Progress(e)
 }
 
 func (s *step) print(format string, args ...any) {
-	s.tell(Event{Kind: Output, Text: fmt.Sprintf(format, args...)})
+	s.tell(Event{Kind: Printed, Text: fmt.Sprintf(format, args...)})
 }
 
 // Write is for what a container says.
 func (s *step) Write(p []byte) (int, error) {
 	s.tail.add(p)
-	s.tell(Event{Kind: Output, Text: string(p)})
+	s.tell(Event{Kind: Printed, Text: string(p)})
 	return len(p), nil
 }
 

@@ -33,6 +33,7 @@ type running struct {
 	mode   container.NetworkMode
 	mounts []*instructions.Mount
 	ready  mountsReady
+	bound  map[*instructions.Mount]string // layers of bind mounts
 }
 
 // run does RUN.
@@ -204,6 +205,7 @@ func (r *running) options() engine.CreateOptions {
 	host := b.Host
 	host.AutoRemove, host.NetworkMode = true, r.mode
 	host.LogConfig = container.LogConfig{Type: "none"}
+	host.Tmpfs = r.ready.tmpfs
 	host.Mounts = slices.Concat(host.Mounts, r.ready.mounts)
 	env := slices.Concat(r.env, r.ready.env)
 	for _, name := range proxies {
@@ -253,6 +255,9 @@ func (r *running) targets() []string {
 	}
 	for _, t := range r.ready.trees {
 		all = append(all, t.Path)
+	}
+	for p := range r.ready.tmpfs {
+		all = append(all, p)
 	}
 	return all
 }

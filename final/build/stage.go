@@ -168,12 +168,14 @@ func (s *stage) start() (*state, error) {
 			return nil, err
 		}
 		s.at++
+		s.b.meta(source)
 		at := before.clone()
 		at.cmd = false
 		return at, nil
 	}
 	if s.base == "scratch" {
 		s.at++
+		s.b.meta(source)
 		os, arch, variant := cutPlatform(s.platform)
 		at := &state{created: s.b.now(), env: []string{defaultPath}}
 		at.config.OS, at.config.Architecture, at.config.Variant = os, arch, variant
@@ -309,7 +311,7 @@ func (s *stage) configure(at *state, c instructions.Command) error {
 func (b *builder) meta(source string) {
 	b.steps.mu.Lock()
 	defer b.steps.mu.Unlock()
-	b.Progress(Event{Kind: Meta, Name: source, Source: source})
+	b.Progress(Event{Kind: Meta, Name: source, Source: source, Of: b.total})
 }
 
 // note adds to the image's history.

@@ -42,9 +42,10 @@ func (n *node) kind() uint32 { return n.st.Mode & unix.S_IFMT }
 
 // item is what one source of a COPY has given.
 type item struct {
-	from  *origin
-	name  string // in the destination folder
-	nodes []*node
+	from   *origin
+	name   string // in the destination folder
+	remote bool   // it is not of the context
+	nodes  []*node
 }
 
 func (it *item) isFolder() bool { return len(it.nodes) > 0 && it.nodes[0].kind() == unix.S_IFDIR }

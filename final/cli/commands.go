@@ -24,6 +24,7 @@ type entry struct {
 var groups = [][2]string{
 	{"container", "Manage containers"},
 	{"image", "Manage images"},
+	{"builder", "Manage builds"},
 	{"network", "Manage networks"},
 	{"volume", "Manage volumes"},
 	{"system", "Manage minidocker"},
@@ -60,6 +61,8 @@ func entries() []*entry {
 		{path: "container wait", short: "wait", make: waitCommand},
 
 		{path: "image build", short: "build", usage: "Build an image from a Dockerfile"},
+		{path: "builder build", usage: "Build an image from a Dockerfile"},
+		{path: "builder prune", usage: "Remove what builds keep for the next"},
 		{path: "image history", short: "history", make: historyCommand},
 		{path: "image import", short: "import", usage: "Create an image from a root file system"},
 		{path: "image inspect", make: inspectImageCommand},

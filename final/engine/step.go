@@ -3,9 +3,9 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"os"
-	"runtime"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -67,15 +67,18 @@ func (e *Engine) LayerTree(id, name string, readOnly bool) (*os.File, error) {
 	}
 	var tree *os.File
 	err = storage.With(mounts, func(root *os.File) error {
-		done := make(chan error, 1)
-		go func() {
-			runtime.LockOSThread() // and never back: the thread is in another namespace
-			done <- mountVolumes(nil, root, func(placed *os.File) error {
-				tree, err = subtree(placed, name)
-				return err
-			})
-		}()
-		return <-done
+		tree, err = Subtree(root, name)
+		return err
+	})
+	return tree, err
+}
+
+// Subtree is a file or folder of a mount that is attached nowhere, as a mount of its own.
+func Subtree(root *os.File, name string) (*os.File, error) {
+	var tree *os.File
+	err := inMountNamespace(nil, root, func(placed *os.File) (err error) {
+		tree, err = subtree(placed, name)
+		return err
 	})
 	return tree, err
 }
@@ -93,4 +96,12 @@ func subtree(root *os.File, name string) (*os.File, error) {
 		return nil, os.NewSyscallError("open_tree", err)
 	}
 	return os.NewFile(uintptr(fd), name), nil
+}
+
+// CollectImages deletes the layers and blobs that nobody needs.
+func (e *Engine) CollectImages(context.Context) error {
+	if err := e.open(); err != nil {
+		return err
+	}
+	return e.images.Collect(e.removeOptions(false))
 }

@@ -13,7 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minidocker/final/api"
+	"minidocker/final/build"
 	mdcli "minidocker/final/cli"
+	"minidocker/final/engine/transfer"
 )
 
 func daemonCommand(c *mdcli.CLI) *cli.Command {
@@ -58,7 +60,8 @@ func daemon(c *mdcli.CLI, ctx *cli.Context) error {
 		TLS: api.TLS{CA: certificate(c, ctx, "tlscacert", "ca.pem"),
 			Cert: certificate(c, ctx, "tlscert", "cert.pem"),
 			Key:  certificate(c, ctx, "tlskey", "key.pem")},
-		Options: api.Options{Log: log, Insecure: ctx.Bool("insecure")},
+		Options: api.Options{Log: log, Insecure: ctx.Bool("insecure"), Build: build.Handler(e,
+			transfer.PullOptions{Config: c.Globals.Config, Insecure: ctx.Bool("insecure")})},
 	})
 }
 

@@ -15,6 +15,8 @@ import (
 // Commands are the commands by their paths, see mdcli.CLI.
 func Commands() map[string]func(*mdcli.CLI) *cli.Command {
 	return map[string]func(*mdcli.CLI) *cli.Command{
+		"builder build":    buildCommand,
+		"builder prune":    pruneBuildsCommand,
 		"container commit": commitCommand,
 		"daemon":           daemonCommand,
 		"image build":      buildCommand,
