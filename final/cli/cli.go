@@ -248,3 +248,18 @@ func Minidockerd() (string, error) {
 	}
 	return filepath.Join(filepath.Dir(self), "minidockerd"), nil
 }
+
+// NeedsEngine says whether a command line is for the engine, and not only about the program.
+func NeedsEngine(args []string) bool {
+	for i, word := range args {
+		switch {
+		case word == "--help" || word == "-h" || word == "--version" || word == "-v" || word == "help":
+			return false
+		case i == 0 && (word == "completion" || word == "search" || word == "login" || word == "logout"):
+			return false
+		case !strings.HasPrefix(word, "-"):
+			return true
+		}
+	}
+	return false
+}

@@ -32,6 +32,7 @@ import (
 	"minidocker/final/image"
 	"minidocker/final/network"
 	"minidocker/final/oci"
+	"minidocker/final/rootless"
 	"minidocker/final/shim"
 	"minidocker/final/storage"
 )
@@ -64,11 +65,18 @@ type Engine struct {
 
 // Open opens an engine. Nothing is touched until something is asked for.
 func Open(o Options) (*Engine, error) {
+	root, run := "/var/lib/minidocker", "/run/minidocker"
+	if rootless.Dir() != "" {
+		var err error
+		if root, run, err = rootless.Dirs(); err != nil {
+			return nil, err
+		}
+	}
 	if o.Root == "" {
-		o.Root = "/var/lib/minidocker"
+		o.Root = root
 	}
 	if o.Run == "" {
-		o.Run = "/run/minidocker"
+		o.Run = run
 	}
 	for _, dir := range []*string{&o.Root, &o.Run} {
 		abs, err := filepath.Abs(*dir)
@@ -135,7 +143,7 @@ func (e *Engine) Storage() (storage.Driver, error) {
 
 // runtime is package oci's.
 func (e *Engine) runtime() *oci.Runtime {
-	return &oci.Runtime{Root: e.o.Run + "/runtime", Rootless: os.Geteuid() != 0,
+	return &oci.Runtime{Root: e.o.Run + "/runtime", Rootless: rootless.Dir() != "",
 		Warn: func(string, ...any) {}}
 }
 

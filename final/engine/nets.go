@@ -190,7 +190,10 @@ func (s *starting) attachNetworks(pid int) error {
 		return err
 	}
 	defer ns.Close()
-	return s.e.networks.Attach(ns, s.endpoints...)
+	if err := s.e.networks.Attach(ns, s.endpoints...); err != nil {
+		return err
+	}
+	return s.e.forward(s.ID, s.endpoints)
 }
 
 // Connect puts a container in one more network: at once if it runs, and whenever it starts.

@@ -4,7 +4,6 @@ package engine
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"minidocker/final/cgroup"
+	"minidocker/final/rootless"
 )
 
 // What a container has unless it is told otherwise: as Docker's.
@@ -81,8 +81,9 @@ func (s *starting) sysctls() map[string]string {
 	all := map[string]string{}
 	if mode := s.HostConfig.NetworkMode; !mode.IsHost() && !mode.IsContainer() {
 		all["net.ipv4.ip_unprivileged_port_start"] = "0"
-		if !s.HostConfig.UsernsMode.IsHost() || os.Geteuid() == 0 {
-			all["net.ipv4.ping_group_range"] = "0 2147483647"
+		all["net.ipv4.ping_group_range"] = "0 2147483647"
+		if rootless.Dir() != "" { // of the groups that there are
+			all["net.ipv4.ping_group_range"] = "0 65535"
 		}
 	}
 	for name, value := range s.HostConfig.Sysctls {

@@ -19,6 +19,7 @@ import (
 	"minidocker/final/fsmount"
 	"minidocker/final/network"
 	"minidocker/final/oci"
+	"minidocker/final/rootless"
 	"minidocker/final/shim"
 	"minidocker/final/storage"
 )
@@ -239,7 +240,7 @@ func (e *Engine) newShim() (*os.Process, *shim.Conn, error) {
 	defer null.Close()
 	child, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", program.Fd()),
 		[]string{"minirunc", "shim"}, &os.ProcAttr{
-			Dir: "/", Env: []string{}, Files: []*os.File{null, null, null, theirs},
+			Dir: "/", Env: shimEnvironment(), Files: []*os.File{null, null, null, theirs},
 			Sys: &syscall.SysProcAttr{Setsid: true},
 		})
 	if err != nil {
@@ -247,6 +248,15 @@ func (e *Engine) newShim() (*os.Process, *shim.Conn, error) {
 		return nil, nil, fmt.Errorf("start the shim: %w", err)
 	}
 	return child, conn, nil
+}
+
+// shimEnvironment is that of processes that stay: nothing of the caller's, but what says that they
+// are in an ordinary user's place.
+func shimEnvironment() []string {
+	if rootless.Dir() == "" {
+		return []string{}
+	}
+	return rootless.Environment()
 }
 
 // launch tells the shim what to start, does the engine's part in between, and waits until it
@@ -307,7 +317,7 @@ func (s *starting) shimConfig() (*shim.Config, error) {
 	host, config := s.HostConfig, s.Config
 	c := &shim.Config{
 		ID: s.ID, Name: s.Name, Image: config.Image, Dir: s.dir(), Run: s.runDir(),
-		Runtime: s.e.runtime().Root, Engine: self,
+		Runtime: s.e.runtime().Root, Rootless: rootless.Dir(), Engine: self,
 		EngineArgs: []string{"--root", s.e.o.Root, "--run", s.e.o.Run},
 		Events:     s.e.eventsPath(), Labels: config.Labels,
 		OpenStdin: config.OpenStdin, StdinOnce: config.StdinOnce, Terminal: config.Tty,
@@ -468,7 +478,7 @@ func (e *Engine) ended(l *locked) error {
 
 // letGo gives back what a container has while it runs.
 func (e *Engine) letGo(l *locked) error {
-	err := errors.Join(e.networks.Retire(l.ID), e.layers.Release(l.ID))
+	err := errors.Join(e.networks.Retire(l.ID), e.layers.Release(l.ID), e.unforward(l.ID))
 	if err == nil && (len(l.HostConfig.PortBindings) > 0 || l.HostConfig.PublishAllPorts) {
 		err = e.collectLater()
 	}
@@ -489,7 +499,7 @@ func (e *Engine) collectLater() error {
 	defer null.Close()
 	p, err := os.StartProcess(self,
 		[]string{self, "--root", e.o.Root, "--run", e.o.Run, "shim-collect", "all"},
-		&os.ProcAttr{Dir: "/", Env: []string{}, Files: []*os.File{null, null, null},
+		&os.ProcAttr{Dir: "/", Env: shimEnvironment(), Files: []*os.File{null, null, null},
 			Sys: &syscall.SysProcAttr{Setsid: true}})
 	if err != nil {
 		return err

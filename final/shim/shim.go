@@ -105,6 +105,7 @@ type Config struct {
 	Dir             string // the container's folder, with its State
 	Run             string // the container's run folder
 	Runtime         string // the root of package oci's Runtime
+	Rootless        string // package rootless's Dir, "" outside of an ordinary user's place
 	Engine          string // the program that Ended and Restart are said to
 	EngineArgs      []string
 	Events          string // the file of events

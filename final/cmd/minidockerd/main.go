@@ -6,14 +6,23 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"minidocker/final/cli"
 	"minidocker/final/cli/heavy"
 	"minidocker/final/engine"
+	"minidocker/final/rootless"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == rootless.HolderArg {
+		os.Exit(rootless.Holder())
+	}
+	if rootless.Wanted() && cli.NeedsEngine(os.Args[1:]) {
+		fmt.Fprintln(os.Stderr, "minidocker:", rootless.Enter()) // it returns only if it fails
+		os.Exit(125)
+	}
 	c := &cli.CLI{
 		Name: "minidocker", Version: engine.Version, In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		Open: cli.Open, Heavy: heavy.Commands(),

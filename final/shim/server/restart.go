@@ -82,7 +82,7 @@ func (s *server) markEnding() {
 func (s *server) engine(what string, lock *os.File) {
 	args := append(append([]string{}, s.Config.EngineArgs...), "shim-"+what, s.Config.ID)
 	cmd := exec.Command(s.Config.Engine, args...)
-	cmd.Env = []string{"PATH=" + defaultPath}
+	cmd.Env = append(os.Environ(), "PATH="+defaultPath)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if lock != nil {
 		cmd.ExtraFiles = []*os.File{lock}

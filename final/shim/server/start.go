@@ -66,6 +66,7 @@ type first struct {
 // Main is the first life: descriptor 3 is the connection to the engine. It returns the exit
 // status.
 func Main() int {
+	unignore()
 	// Whoever loses its parent in the container is this process's to wait for.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		fmt.Fprintln(os.Stderr, "shim:", err)
@@ -122,7 +123,7 @@ func (f *first) run() error {
 	if err != nil {
 		return err
 	}
-	runtime := &oci.Runtime{Root: w.Config.Runtime, Rootless: os.Geteuid() != 0,
+	runtime := &oci.Runtime{Root: w.Config.Runtime, Rootless: w.Config.Rootless != "",
 		Warn: func(string, ...any) {}}
 	// What a shim that was killed has left.
 	if err := runtime.Delete(w.Config.ID, true); err != nil {
@@ -368,7 +369,8 @@ func execWatch(w *watched) error {
 	if err != nil {
 		return err
 	}
-	envv, err := syscall.SlicePtrFromStrings([]string{"GODEBUG=madvdontneed=1", "GOMAXPROCS=1"})
+	environment := append(os.Environ(), "GODEBUG=madvdontneed=1", "GOMAXPROCS=1")
+	envv, err := syscall.SlicePtrFromStrings(environment)
 	if err != nil {
 		return err
 	}

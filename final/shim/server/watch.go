@@ -82,7 +82,7 @@ func newServer(w *watched) (*server, error) {
 	s := &server{
 		watched: w, lock: os.NewFile(uintptr(w.Lock), "lock"), execs: map[int]*execution{},
 		over: make(chan struct{}), kick: make(chan struct{}, 1),
-		runtime: &oci.Runtime{Root: w.Config.Runtime, Rootless: os.Geteuid() != 0,
+		runtime: &oci.Runtime{Root: w.Config.Runtime, Rootless: w.Config.Rootless != "",
 			Warn: func(string, ...any) {}},
 	}
 	var err error
