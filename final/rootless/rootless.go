@@ -318,7 +318,8 @@ func writeMaps(pid int) error {
 		args := []string{strconv.Itoa(pid), "0", strconv.Itoa(one.own), "1",
 			"1", strconv.Itoa(first), strconv.Itoa(count)}
 		if out, err := exec.Command(one.program, args...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s %s (package uidmap): %w: %s", one.program, strings.Join(args, " "), err, out)
+			return fmt.Errorf("%s %s (package uidmap): %w: %s", one.program,
+				strings.Join(args, " "), err, out)
 		}
 	}
 	return nil

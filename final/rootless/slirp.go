@@ -30,8 +30,8 @@ func socketPath(run string) string { return filepath.Join(run, "slirp.sock") }
 func startSlirp(run string, pid int, holder *os.File) error {
 	program, err := exec.LookPath("slirp4netns")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "minidocker: without slirp4netns containers have no network but their own: "+
-			"install the package slirp4netns, and end process", pid)
+		fmt.Fprintln(os.Stderr, "minidocker: without slirp4netns containers have no network but "+
+			"their own: install the package slirp4netns, and end process", pid)
 		return nil
 	}
 	if err := os.Remove(socketPath(run)); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -109,7 +109,7 @@ func ask(run, what string, arguments map[string]any, answer any) error {
 	if err != nil {
 		return fmt.Errorf("slirp4netns: %w", err)
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // what was said is said
 	if err := json.NewEncoder(conn).Encode(
 		map[string]any{"execute": what, "arguments": arguments}); err != nil {
 		return err

@@ -253,7 +253,8 @@ var wrappers = map[string]string{
 	"run": `[ "$STEP" != 10 ] || exec minidocker run --rm busybox "$@"
 exec minidocker run ${ROOTFS:+--rootfs="$ROOTFS"} "$@"`,
 	"user": `mkdir -p "$WORK/home" && chown 1000:1000 "$WORK/home"
-HOME=$WORK/home XDG_RUNTIME_DIR=$WORK/home exec setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all "$@"`,
+export HOME="$WORK/home" XDG_RUNTIME_DIR="$WORK/home"
+exec setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all "$@"`,
 	"lan": `case $1 in
 up) ip netns add lan && ip link add lan0 type veth peer name eth0 netns lan &&
 	ip addr add 192.0.2.1/24 dev lan0 && ip link set lan0 up &&
