@@ -43,7 +43,20 @@ func (r *Runtime) Process(id string, change func(*specs.Process) error) (*specs.
 	if p == nil {
 		p = &specs.Process{Cwd: "/"}
 	}
-	return p, change(p)
+	if err := change(p); err != nil {
+		return nil, err
+	}
+	if r.Reexec != nil && !spawnProtected(spec, p) {
+		return p, r.Reexec()
+	}
+	return p, nil
+}
+
+// spawnProtected says whether spawn's ExecProtected will do, or the whole program must be
+// protected.
+func spawnProtected(spec *specs.Spec, p *specs.Process) bool {
+	return spawn.HasTrampoline && p.ApparmorProfile == "" && p.SelinuxLabel == "" &&
+		seccomp.Allows(spec.Linux.Seccomp, "fcntl")
 }
 
 // Exec starts one more process in a running container, and returns its number outside.
@@ -185,7 +198,11 @@ func (e *execution) start() (int, error) {
 		return 0, err
 	}
 	p.Env = initproc.WithHome(p.Env, root, p.User.UID)
-	if err := plan.Exec(initproc.SearchPath(p.Args[0], p.Env), p.Args, p.Env); err != nil {
+	execute := plan.Exec
+	if spawnProtected(e.spec, p) {
+		execute = plan.ExecProtected
+	}
+	if err := execute(initproc.SearchPath(p.Args[0], p.Env), p.Args, p.Env); err != nil {
 		return 0, err
 	}
 	child, err := plan.Start()

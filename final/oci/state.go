@@ -31,6 +31,9 @@ type Runtime struct {
 	NoPivot bool
 	// NoNewKeyring leaves the container the caller's session keyring.
 	NoNewKeyring bool
+	// Reexec is called by Process, if it is set, when only a protected program may execute the
+	// process: see Protect, which it is for a program whose file is not protected.
+	Reexec func() error
 	// Warn is told what is not as it was asked for, and no error.
 	Warn func(format string, args ...any)
 }

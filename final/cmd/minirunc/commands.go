@@ -276,13 +276,11 @@ func forward(signals <-chan os.Signal, pid int, term *terminal) {
 }
 
 func execute(g *global, args []string) (int, error) {
-	if err := oci.Protect(); err != nil {
-		return 255, err
-	}
 	r, err := g.runtime()
 	if err != nil {
 		return 1, err
 	}
+	r.Reexec = oci.Protect
 	var opts oci.ExecOptions
 	var process, cwd, userSpec, apparmor, label string
 	var env, caps, gids []string

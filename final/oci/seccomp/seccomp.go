@@ -286,6 +286,25 @@ func compileArch(
 	return append(code, search(leaves)...), nil
 }
 
+// Allows says whether a system call passes whatever its arguments are; of a profile that is
+// not plain about it, no.
+func Allows(s *specs.LinuxSeccomp, name string) bool {
+	if s == nil {
+		return true
+	}
+	allowed := s.DefaultAction == specs.ActAllow
+	for _, call := range s.Syscalls {
+		if !slices.Contains(call.Names, name) {
+			continue
+		}
+		if call.Action != specs.ActAllow || len(call.Args) > 0 {
+			return false
+		}
+		allowed = true
+	}
+	return allowed
+}
+
 // checkArgs looks for what the kernel has no place for.
 func checkArgs(args []specs.LinuxSeccompArg) error {
 	for _, a := range args {

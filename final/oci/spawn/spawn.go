@@ -50,7 +50,8 @@ const (
 	openAs                  // openat, whose descriptor becomes the number in the fifth argument
 	attempt                 // an error does not matter, but is kept in mind
 	otherwise               // only if the attempt before failed
-	closeOthers             // close_range, but for the descriptor for reports
+	closeOthers             // close_range, but for the reports and the second argument
+	survive                 // the next exec leaves the descriptor for reports open
 	inside                  // getcwd: an answer that begins with / means inside of the root
 )
 
@@ -64,13 +65,14 @@ type step struct {
 
 // Plan is a list of what the child does. A Plan is used once.
 type Plan struct {
-	steps []step
-	keep  []any // memory that the steps point to
-	flags uintptr
-	into  int // descriptor of a cgroup of version 2, or -1
-	two   bool
-	above int           // numbers from here on are not the child's own
-	spare []*rawfd.File // copies that are ours, to close when the child is there
+	steps      []step
+	keep       []any // memory that the steps point to
+	flags      uintptr
+	into       int // descriptor of a cgroup of version 2, or -1
+	two        bool
+	above      int           // numbers from here on are not the child's own
+	trampoline int           // the file for ExecProtected, or 0
+	spare      []*rawfd.File // copies that are ours, to close when the child is there
 }
 
 // Descriptor is an open file: an *os.File or an *rawfd.File.
@@ -325,6 +327,19 @@ func (p *Plan) Start() (*Child, error) {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(p.into)
 	}
+	if p.trampoline > 0 {
+		if err := p.writeTrampoline(report); err != nil {
+			r.Close()
+			return nil, err
+		}
+	}
+	for i := range p.steps {
+		if s := &p.steps[i]; s.kind == closeOthers {
+			if s.args[1] = report; p.trampoline > 0 {
+				s.args[1] = uintptr(p.trampoline)
+			}
+		}
+	}
 	if p.shares() {
 		args.flags |= unix.CLONE_VM | unix.CLONE_VFORK
 	}
@@ -404,11 +419,17 @@ func walk(steps []step, report uintptr, message []byte) {
 		s := &steps[i]
 		var r uintptr
 		if s.kind == closeOthers {
-			if s.args[0] < report {
-				syscall.RawSyscall6(s.trap, s.args[0], report-1, 0, 0, 0, 0)
+			first, kept, other := s.args[0], report, s.args[1]
+			if other < kept {
+				kept, other = other, kept
 			}
-			syscall.RawSyscall6(s.trap, report+1, ^uintptr(0)>>33, 0, 0, 0, 0)
+			syscall.RawSyscall6(s.trap, first, kept-1, 0, 0, 0, 0)
+			syscall.RawSyscall6(s.trap, kept+1, other-1, 0, 0, 0, 0)
+			syscall.RawSyscall6(s.trap, other+1, ^uintptr(0)>>33, 0, 0, 0, 0)
 			continue
+		}
+		if s.kind == survive {
+			s.args[0] = report
 		}
 		if s.kind == otherwise && !failed {
 			continue
@@ -421,7 +442,7 @@ func walk(steps []step, report uintptr, message []byte) {
 			}
 		}
 		switch s.kind {
-		case plain, otherwise:
+		case plain, otherwise, survive:
 			if errno != 0 {
 				goto end
 			}
@@ -503,7 +524,7 @@ func (c *Child) Second() error {
 	if i != 0xffff {
 		c.report.Close()
 		c.reap(c.first)
-		return &Error{c.plan.steps[i].name, syscall.Errno(value)}
+		return &Error{c.plan.stepName(i), syscall.Errno(value)}
 	}
 	c.Pid = int(value)
 	c.reap(c.first)
@@ -542,5 +563,13 @@ func (c *Child) Wait() error {
 		return err
 	}
 	c.reap(c.Pid)
-	return &Error{c.plan.steps[i].name, syscall.Errno(value)}
+	return &Error{c.plan.stepName(i), syscall.Errno(value)}
+}
+
+// stepName is the name of a step that was reported.
+func (p *Plan) stepName(i uint32) string {
+	if int(i) < len(p.steps) {
+		return p.steps[i].name
+	}
+	return "execve"
 }
