@@ -13,9 +13,6 @@ import (
 	"minidocker/final/rawfd"
 )
 
-// protectedStep is the number of the step that the trampoline reports.
-const protectedStep = 0xfffe
-
 // ExecProtected is Exec by way of a trampoline: a program of some forty instructions, in a
 // sealed file that is in memory only and for this once. The child executes that first, and it
 // the program, which then finds nothing of this program's in /proc/self/exe, be it a link to

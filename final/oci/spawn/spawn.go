@@ -566,10 +566,16 @@ func (c *Child) Wait() error {
 	return &Error{c.plan.stepName(i), syscall.Errno(value)}
 }
 
-// stepName is the name of a step that was reported.
+// trampolineStep is the number of a step that the trampoline reports.
+const trampolineStep = 0xfffe
+
+// stepName is the name of a step that was reported, by whomever.
 func (p *Plan) stepName(i uint32) string {
-	if int(i) < len(p.steps) {
+	switch {
+	case int(i) < len(p.steps):
 		return p.steps[i].name
+	case i == trampolineStep:
+		return "execve"
 	}
-	return "execve"
+	return "an unknown step"
 }

@@ -44,7 +44,7 @@ next:
 	JEQ  next
 
 report:
-	// The message of walk: protectedStep and the error number.
+	// The message of walk: trampolineStep and the error number.
 	SHLQ  $32, R15
 	ORQ   $0xfffe, R15
 	PUSHQ R15
