@@ -74,7 +74,10 @@ func (s *Server) Close() {
 type handler func(w http.ResponseWriter, r *http.Request) error
 
 func (s *Server) handle(pattern string, h handler) {
-	method, path, _ := strings.Cut(pattern, " ")
+	method, path, ok := strings.Cut(pattern, " ")
+	if !ok {
+		method, path = "", pattern
+	}
 	s.mux.Handle(pattern, s.counts.measured(method, path, http.HandlerFunc(
 		func(w http.ResponseWriter, r *http.Request) {
 			if err := h(w, r); err != nil {

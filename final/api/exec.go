@@ -33,6 +33,9 @@ type execution struct {
 	request       container.ExecCreateRequest
 	touched       time.Time
 
+	// known is closed when the process runs, or could not be started.
+	known chan struct{}
+
 	mu         sync.Mutex
 	started    bool
 	running    bool
@@ -71,7 +74,7 @@ func (x *execs) get(id string) (*execution, error) {
 
 // createExec is POST /containers/{id}/exec.
 func (s *Server) createExec(w http.ResponseWriter, r *http.Request) error {
-	x := &execution{touched: time.Now()}
+	x := &execution{touched: time.Now(), known: make(chan struct{})}
 	if err := decode(r, &x.request, false); err != nil {
 		return err
 	}
@@ -189,11 +192,13 @@ func (s *Server) runExec(x *execution, h *hijacked, streams *engine.Streams) err
 			status = failed.Status
 		}
 		x.ended(engine.Ending{Status: status})
+		close(x.known)
 		return err
 	}
 	x.mu.Lock()
 	x.running, x.pid, x.attachment = true, a.Pid(), a
 	x.mu.Unlock()
+	close(x.known)
 	if h != nil {
 		x.ended(s.carry(h, a))
 		return nil
@@ -263,27 +268,23 @@ func (s *Server) resizeExec(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	// docker asks for it when it has asked for the start, which may take a moment.
-	for range 50 {
-		x.mu.Lock()
-		a, over := x.attachment, x.code != nil
-		x.mu.Unlock()
-		if a != nil {
-			if err := a.Resize(rows, columns); err != nil {
-				return err
-			}
-			w.WriteHeader(http.StatusOK)
-			return nil
-		}
-		if over {
-			break
-		}
-		select {
-		case <-r.Context().Done():
-			return r.Context().Err()
-		case <-time.After(20 * time.Millisecond):
-		}
+	select {
+	case <-x.known:
+	case <-r.Context().Done():
+		return r.Context().Err()
+	case <-time.After(time.Second):
 	}
-	return conflict("exec %s is not running", x.id)
+	x.mu.Lock()
+	a := x.attachment
+	x.mu.Unlock()
+	if a == nil {
+		return conflict("exec %s is not running", x.id)
+	}
+	if err := a.Resize(rows, columns); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
 }
 
 // size is the query's, of a terminal.

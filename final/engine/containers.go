@@ -74,14 +74,42 @@ func (e *Engine) Kill(_ context.Context, ref, signal string) error {
 
 // wanted tells the shim that somebody wants the container to end, so that it is not started again.
 func (e *Engine) wanted(id string) error {
-	conn, _, err := e.ask(id, shim.Request{Do: "stopped"})
-	if err != nil {
-		if Code(err) == Conflict { // it has ended anyway
-			return nil
+	for {
+		conn, _, err := e.ask(id, shim.Request{Do: "stopped"})
+		if err == nil {
+			return conn.Close()
 		}
-		return err
+		if Code(err) != Conflict {
+			return err
+		}
+		again, err := e.wantedBetween(id)
+		if err != nil || !again {
+			return err
+		}
+		time.Sleep(time.Millisecond)
 	}
-	return conn.Close()
+}
+
+// wantedBetween does the same where no shim listens: the container has ended, or it is between
+// one shim and the next, which starts it again. again is whether that one runs now.
+func (e *Engine) wantedBetween(id string) (again bool, err error) {
+	l, err := e.lock(id) // which waits until whoever starts it is done
+	if Code(err) == NotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer l.unlock()
+	state, err := shim.ReadState(l.dir())
+	if err != nil || !shim.Alive(l.runDir()) {
+		return false, nil //nolint:nilerr // it has never run
+	}
+	if state.Status == "restarting" {
+		state.Stopped = true
+		return false, state.Write(l.dir())
+	}
+	return state.Status == "running", nil
 }
 
 // Stop ends a container: by its signal, and if it has not ended after the time, in seconds, by

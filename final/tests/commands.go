@@ -29,21 +29,23 @@ import (
 //	child NAME VAR          set VAR to the ID of its only child, once that is the command
 //	sigall SIGNAL REGEXP    send a signal to every process whose command line matches; wait for one
 //	nobody REGEXP           wait until no process's command line matches
+//	registry VAR [PASSWORD] serve an empty registry, and set VAR to its HOST:PORT
 //	tarball FILE ENTRY…     write a tar archive, also one that is not as it should be: see cmdTarball
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"status":  cmdStatus,
-	"start":   sessionCommand(1, (*sessions).start),
-	"send":    sessionCommand(2, (*sessions).send),
-	"expect":  sessionCommand(2, (*sessions).expect),
-	"eof":     sessionCommand(1, (*sessions).eof),
-	"resize":  sessionCommand(3, (*sessions).resize),
-	"signal":  sessionCommand(2, (*sessions).signal),
-	"finish":  sessionCommand(2, (*sessions).finish),
-	"pid":     sessionCommand(2, (*sessions).pid),
-	"child":   sessionCommand(2, (*sessions).child),
-	"sigall":  cmdSigall,
-	"nobody":  cmdNobody,
-	"tarball": cmdTarball,
+	"status":   cmdStatus,
+	"start":    sessionCommand(1, (*sessions).start),
+	"send":     sessionCommand(2, (*sessions).send),
+	"expect":   sessionCommand(2, (*sessions).expect),
+	"eof":      sessionCommand(1, (*sessions).eof),
+	"resize":   sessionCommand(3, (*sessions).resize),
+	"signal":   sessionCommand(2, (*sessions).signal),
+	"finish":   sessionCommand(2, (*sessions).finish),
+	"pid":      sessionCommand(2, (*sessions).pid),
+	"child":    sessionCommand(2, (*sessions).child),
+	"sigall":   cmdSigall,
+	"nobody":   cmdNobody,
+	"tarball":  cmdTarball,
+	"registry": cmdRegistry,
 }
 
 func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {

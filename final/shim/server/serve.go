@@ -11,7 +11,7 @@ import (
 	"minidocker/final/shim"
 )
 
-// listen accepts clients until the container has ended.
+// listen accepts clients until the container has ended and is not to be started again.
 func (s *server) listen() error {
 	f := os.NewFile(uintptr(s.Listen), shim.Socket)
 	defer f.Close()
@@ -33,7 +33,7 @@ func (s *server) listen() error {
 			go s.answer(shim.NewConn(c))
 		}
 	}()
-	go func() { <-s.over; listener.Close() }()
+	go func() { <-s.gone; listener.Close() }()
 	return nil
 }
 

@@ -35,8 +35,11 @@ type server struct {
 	mu    sync.Mutex
 	execs map[int]*execution
 	told  bool // the end has been told: too late to wait for it
-	// over is closed when the container has ended; result is set by then.
+	again bool // it is to be started again
+	// over is closed when the container has ended; result is set by then. gone is closed when
+	// nothing can be asked of this shim any more.
 	over    chan struct{}
+	gone    chan struct{}
 	result  shim.Reply
 	clients sync.WaitGroup // those that are to be told
 }
@@ -81,7 +84,7 @@ func readWatched(told string) (*watched, error) {
 func newServer(w *watched) (*server, error) {
 	s := &server{
 		watched: w, lock: os.NewFile(uintptr(w.Lock), "lock"), execs: map[int]*execution{},
-		over: make(chan struct{}), kick: make(chan struct{}, 1),
+		over: make(chan struct{}), gone: make(chan struct{}), kick: make(chan struct{}, 1),
 		runtime: &oci.Runtime{Root: w.Config.Runtime, Rootless: w.Config.Rootless != "",
 			Warn: func(string, ...any) {}},
 	}
@@ -196,6 +199,7 @@ func (s *server) finish(status int) {
 	flushed := s.streams.flushed(200 * time.Millisecond)
 	oom := s.runtime.OOMKilled(s.Config.ID)
 	again := s.startAgain(status)
+	s.again = again
 	s.mu.Lock()
 	st := &s.State
 	st.Status, st.Pid, st.ExitCode, st.FinishedAt = "exited", 0, status, time.Now().UTC()
@@ -247,6 +251,9 @@ func (s *server) tell() {
 	s.told = true
 	s.mu.Unlock()
 	close(s.over)
+	if !s.again {
+		close(s.gone)
+	}
 	s.clients.Wait()
 }
 
