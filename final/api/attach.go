@@ -209,29 +209,33 @@ func (s *Server) attachNow(id string, h *hijacked, streams *engine.Streams) {
 		h.close()
 		return
 	}
-	s.carry(h, a)
+	s.carry(h, a, nothing)
 }
 
-// carry waits for the end of an attachment, or of its client, and ends the other.
-func (s *Server) carry(h *hijacked, a *engine.Attachment) engine.Ending {
-	ended := make(chan struct{})
+// carry waits for the end of an attachment, or of its client, and ends the other. It calls ended
+// before the client is told, by the connection's end.
+func (s *Server) carry(h *hijacked, a *engine.Attachment, ended func(engine.Ending)) {
+	over := make(chan struct{})
 	go func() {
 		select {
 		case <-h.lost:
 			a.Detach()
 		case <-s.done.Done():
 			a.Detach()
-		case <-ended:
+		case <-over:
 		}
 	}()
 	ending, err := a.Wait()
-	close(ended)
+	close(over)
 	if err != nil {
 		s.log.WithError(err).Debug("attached")
 	}
+	ended(ending)
 	h.close()
-	return ending
 }
+
+// nothing is for an end of which the engine knows all there is to know.
+func nothing(engine.Ending) {}
 
 // start is POST /containers/{id}/start.
 func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
@@ -263,7 +267,7 @@ func (s *Server) startContainer(ctx context.Context, id string) error {
 		return err
 	}
 	if a != nil {
-		s.background(func() { s.carry(first.h, a) })
+		s.background(func() { s.carry(first.h, a, nothing) })
 	}
 	for _, w := range others {
 		s.background(func() { s.attachNow(id, w.h, w.streams) })

@@ -200,7 +200,7 @@ func (s *Server) runExec(x *execution, h *hijacked, streams *engine.Streams) err
 	x.mu.Unlock()
 	close(x.known)
 	if h != nil {
-		x.ended(s.carry(h, a))
+		s.carry(h, a, x.ended)
 		return nil
 	}
 	s.background(func() {

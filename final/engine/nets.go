@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"net/netip"
@@ -186,6 +187,9 @@ func (s *starting) attachNetworks(pid int) error {
 		return nil
 	}
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // init has failed already: its shim knows why, and says so
+	}
 	if err != nil {
 		return err
 	}

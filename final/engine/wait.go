@@ -114,16 +114,17 @@ func (w *waiting) wait(ctx context.Context) (container.WaitResponse, error) {
 func (w *waiting) follow(ctx context.Context) error {
 	const most = 2 * time.Second
 	for {
-		lost := w.started && !shim.Alive(w.e.runDir(w.id)) // before the last look
+		// Both before the last look at the events.
+		lost := w.started && !shim.Alive(w.e.runDir(w.id))
+		gone := !exists(w.e.dir(w.id))
 		if err := w.events.catchUp(); err != nil {
 			return err
 		}
 		if lost && !w.ended {
 			w.ended, w.code = true, 137
 		}
-		gone := w.removed || !exists(w.e.dir(w.id))
 		switch {
-		case gone:
+		case gone || w.removed:
 			return nil
 		case w.ended && w.condition == container.WaitConditionNextExit:
 			// What else the shim has to do is soon done, and then it can be started or removed.
