@@ -36,7 +36,8 @@ type sessionsKey struct{}
 
 // sessionEnv are the variables of the script that a session gets.
 var sessionEnv = []string{
-	"PATH", "HOME", "TERM", "INPUTRC", "WORK", "ROOTFS", "TMPDIR", "STEP", "MINIDOCKER_TIME_SCALE", "DOCKER_HOST",
+	"PATH", "HOME", "TERM", "INPUTRC", "WORK", "ROOTFS", "TMPDIR", "STEP", "MINIDOCKER_TIME_SCALE",
+	"DOCKER_HOST",
 }
 
 // pause is how long to wait between two looks at something that is about to happen.
