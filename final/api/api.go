@@ -33,6 +33,8 @@ type Options struct {
 	Log *logrus.Logger
 	// Build, if there is one, answers POST /build.
 	Build http.Handler
+	// PruneBuild, if there is one, empties the builder's cache; it gives the bytes that are free then.
+	PruneBuild func(context.Context) (int64, error)
 	// Insecure allows registries without TLS, or with certificates that nobody vouches for.
 	Insecure bool
 }

@@ -48,6 +48,7 @@ func Run(ctx context.Context, e *engine.Engine, c Config) error {
 			return err
 		}
 		listeners = append(listeners, more...)
+		c.Log.WithField("host", host).Info("listening")
 	}
 	s := New(e, c.Options)
 	defer s.Close()
@@ -65,7 +66,6 @@ func Run(ctx context.Context, e *engine.Engine, c Config) error {
 	}
 	for _, l := range listeners {
 		go func() { failed <- server.Serve(l) }()
-		c.Log.WithField("address", l.Addr().String()).Info("listening")
 	}
 	ready()
 	go tidy(c.Log, e)

@@ -134,6 +134,9 @@ type answer struct {
 // Unwrap is for http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
+// Flush sends what was written.
+func (a *answer) Flush() { _ = http.NewResponseController(a.ResponseWriter).Flush() }
+
 // WriteHeader begins the answer.
 func (a *answer) WriteHeader(status int) {
 	if a.status == 0 {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/swarm"
@@ -123,8 +124,16 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) pruneBuild(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, http.StatusOK, map[string]any{"CachesDeleted": nil, "SpaceReclaimed": 0})
+func (s *Server) pruneBuild(w http.ResponseWriter, r *http.Request) error {
+	report := build.CachePruneReport{CachesDeleted: []string{}}
+	if s.o.PruneBuild != nil {
+		bytes, err := s.o.PruneBuild(r.Context())
+		if err != nil {
+			return err
+		}
+		report.SpaceReclaimed = uint64(max(bytes, 0))
+	}
+	return writeJSON(w, http.StatusOK, report)
 }
 
 func (s *Server) listPlugins(w http.ResponseWriter, _ *http.Request) error {

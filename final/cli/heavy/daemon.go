@@ -3,6 +3,7 @@
 package heavy
 
 import (
+	"context"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -61,7 +62,8 @@ func daemon(c *mdcli.CLI, ctx *cli.Context) error {
 			Cert: certificate(c, ctx, "tlscert", "cert.pem"),
 			Key:  certificate(c, ctx, "tlskey", "key.pem")},
 		Options: api.Options{Log: log, Insecure: ctx.Bool("insecure"), Build: build.Handler(e,
-			transfer.PullOptions{Config: c.Globals.Config, Insecure: ctx.Bool("insecure")})},
+			transfer.PullOptions{Config: c.Globals.Config, Insecure: ctx.Bool("insecure")}),
+			PruneBuild: func(ctx context.Context) (int64, error) { return build.Prune(ctx, e) }},
 	})
 }
 
