@@ -8,6 +8,7 @@
 //	layer.tar ------------> folder of a layer -------------------------> layer.tar
 //	 .wh.NAME                device 0/0 NAME            .wh.NAME
 //	 .wh..wh..opq            trusted.overlay.opaque     .wh.NAME for each
+//	                         (or as in the archive)
 //
 // An archive may be hostile. Every name is resolved beneath the folder, links in it as if the
 // folder were "/" (openat2(2), RESOLVE_IN_ROOT): nothing outside is written, read or linked.
@@ -29,6 +30,8 @@ const (
 	WhiteoutsOverlay
 	// What they hide is deleted: the folder has the lower layers' files in it.
 	WhiteoutsDelete
+	// As AUFS spells them, by the names that they have in the archive.
+	WhiteoutsAUFS
 )
 
 // The names of the AUFS format, which the layers of images still use.

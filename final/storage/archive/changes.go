@@ -45,6 +45,16 @@ func OverlayChanges(upper, lower *os.File, user bool) ([]Change, error) {
 	return c.sorted(), nil
 }
 
+// UnionChanges are those in the upper folder of a union that has AUFS's names: see union. lower is
+// the union of the layers below, or nil if there is none.
+func UnionChanges(upper, lower *os.File) ([]Change, error) {
+	c := &changes{names: true}
+	if err := c.overlay(upper, lower, "/", false); err != nil {
+		return nil, err
+	}
+	return c.sorted(), nil
+}
+
 // TreeChanges are the changes between two whole trees, sorted by path; old may be nil. A file
 // has changed when its type, mode, owner, size, time or an attribute has; with the status change
 // time to be trusted since (see ctime in inode(7)), also when its content alone has: since is
@@ -60,6 +70,7 @@ func TreeChanges(updated, old *os.File, since unix.Timespec) ([]Change, error) {
 type changes struct {
 	all              []Change
 	opaque, whiteout string // attributes
+	names            bool   // whiteouts are names instead
 	since            unix.Timespec
 }
 
@@ -75,20 +86,29 @@ func (c *changes) sorted() []Change {
 // overlay compares a folder of the upper layer with the one below, which may be nil. An opaque
 // folder hides what is below, and so does all that is in it.
 func (c *changes) overlay(upper, lower *os.File, at string, hides bool) error {
-	hides = lower != nil && (hides || hasXattr(upper, c.opaque, "y"))
-	// "x" says that whiteouts in here may be files with an attribute: since Linux 6.7.
-	files := hasXattr(upper, c.opaque, "x")
 	entries, err := list(upper)
 	if err != nil {
 		return err
 	}
+	var hidden []string
+	if c.names {
+		entries, hidden = cutWhiteouts(entries)
+		hides = hides || slices.Contains(hidden, opaqueName)
+	}
+	hides = lower != nil && (hides || !c.names && hasXattr(upper, c.opaque, "y"))
+	// "x" says that whiteouts in here may be files with an attribute: since Linux 6.7.
+	files := !c.names && hasXattr(upper, c.opaque, "x")
 	for _, name := range entries {
-		if err := c.overlayEntry(upper, lower, at, name, hides, files); err != nil {
+		here := hides || slices.Contains(hidden, whiteoutPrefix+name)
+		if err := c.overlayEntry(upper, lower, at, name, here, files); err != nil {
 			return err
 		}
 	}
-	if !hides {
+	if lower == nil {
 		return nil
+	}
+	if !hides {
+		return c.whiteouts(lower, at, entries, hidden)
 	}
 	below, err := list(lower)
 	if err != nil {
@@ -97,6 +117,38 @@ func (c *changes) overlay(upper, lower *os.File, at string, hides bool) error {
 	for _, name := range below {
 		if _, found := slices.BinarySearch(entries, name); !found {
 			c.add(Deleted, path.Join(at, name))
+		}
+	}
+	return nil
+}
+
+// cutWhiteouts takes AUFS's names out of a folder's, which are sorted.
+func cutWhiteouts(all []string) (entries, hidden []string) {
+	for _, name := range all {
+		if strings.HasPrefix(name, whiteoutPrefix) {
+			hidden = append(hidden, name)
+		} else {
+			entries = append(entries, name)
+		}
+	}
+	return entries, hidden
+}
+
+// whiteouts adds what AUFS's names hide of a lower folder.
+func (c *changes) whiteouts(lower *os.File, at string, entries, hidden []string) error {
+	for _, mark := range hidden {
+		name := strings.TrimPrefix(mark, whiteoutPrefix)
+		_, found := slices.BinarySearch(entries, name)
+		if found || strings.HasPrefix(mark, metaPrefix) {
+			continue
+		}
+		var st unix.Stat_t
+		err := fstatat(lower, name, &st)
+		if err == nil {
+			c.add(Deleted, path.Join(at, name))
+		}
+		if ignoreMissing(err) != nil {
+			return err
 		}
 	}
 	return nil

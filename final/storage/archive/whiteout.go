@@ -39,7 +39,7 @@ func (u *unpacker) whiteout(h *tar.Header, name string) (done bool, err error) {
 	switch {
 	case !ok:
 		return false, nil
-	case base == opaqueName && u.Whiteouts == WhiteoutsOverlay:
+	case base == opaqueName && u.Whiteouts != WhiteoutsDelete:
 		return true, u.setOpaque(dir)
 	case base == opaqueName:
 		return true, u.empty(dir)
@@ -66,6 +66,9 @@ func (u *unpacker) hide(name string) error {
 		}
 		return tree.RemoveAt(dir.fd, base)
 	}
+	if u.Whiteouts == WhiteoutsAUFS {
+		return mark(dir.fd, whiteoutPrefix+base)
+	}
 	err = u.makeWhiteout(dir, base)
 	if !errors.Is(err, unix.EEXIST) {
 		return callError("mknodat", err)
@@ -89,11 +92,23 @@ func (u *unpacker) makeWhiteout(dir *folder, base string) error {
 	return err
 }
 
-// setOpaque hides all that lower layers have in a folder, for overlayfs.
+// mark makes one of AUFS's empty files, if it is not there.
+func mark(dir int, name string) error {
+	fd, err := unix.Openat(dir, name, unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o444)
+	if err != nil {
+		return &os.PathError{Op: "openat", Path: name, Err: err}
+	}
+	return os.NewSyscallError("close", unix.Close(fd))
+}
+
+// setOpaque hides all that lower layers have in a folder.
 func (u *unpacker) setOpaque(name string) error {
 	dir, err := u.dirs.open(name)
 	if err != nil {
 		return err
+	}
+	if u.Whiteouts == WhiteoutsAUFS {
+		return mark(dir.fd, opaqueName)
 	}
 	// O_PATH is not enough for an attribute.
 	fd, err := unix.Openat(dir.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -30,7 +30,6 @@
 package overlay
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/base32"
 	"errors"
@@ -46,6 +45,7 @@ import (
 	"minidocker/final/fsmount"
 	"minidocker/final/storage/archive"
 	"minidocker/final/storage/driver"
+	"minidocker/final/storage/stacked"
 	"minidocker/final/storage/tree"
 )
 
@@ -54,7 +54,7 @@ const maxLower = 500
 
 // Overlay is the driver.
 type Overlay struct {
-	*driver.Store
+	stacked.Layers
 	user bool // in a user namespace: overlayfs's attributes are user.overlay.…
 }
 
@@ -69,7 +69,13 @@ func Open(dir string) (*Overlay, error) {
 			return nil, err
 		}
 	}
-	return &Overlay{Store: store, user: inUserNamespace()}, nil
+	o := &Overlay{user: inUserNamespace()}
+	o.Layers = stacked.Layers{
+		Store: store, Name: o.Name(), Publish: o.link,
+		Unpack: archive.UnpackOptions{Whiteouts: archive.WhiteoutsOverlay, UserXattr: o.user},
+		Begin:  func(path string) error { return os.Mkdir(filepath.Join(path, "work"), 0o700) },
+	}
+	return o, nil
 }
 
 // inUserNamespace says whether ours is not the machine's first user namespace, which has all IDs
@@ -85,9 +91,6 @@ func (o *Overlay) Name() string { return "overlay" }
 // Close has nothing to do.
 func (o *Overlay) Close() error { return nil }
 
-// Independent is true: a layer is a folder of its own until it is mounted.
-func (o *Overlay) Independent() bool { return true }
-
 // Status is what info prints.
 func (o *Overlay) Status() [][2]string {
 	var st unix.Statfs_t
@@ -100,142 +103,6 @@ func (o *Overlay) Status() [][2]string {
 		{"Attributes", archive.OverlayXattr("", o.user) + "*"},
 		{"Metacopy, Index, Redirect", "off, so that the upper folder alone is the layer"},
 	}
-}
-
-// Apply makes a read-only layer from an archive; it waits for the name of a driver.Named.
-func (o *Overlay) Apply(ctx context.Context, id, parent string, layer io.Reader) (int64, error) {
-	if _, late := layer.(driver.Named); !late || id != "" {
-		if err := o.CheckNew(id, ""); err != nil {
-			return 0, err
-		}
-	}
-	if parent != "" {
-		if err := driver.CheckID(parent); err != nil {
-			return 0, err
-		}
-	}
-	draft, err := o.Draft()
-	if err != nil {
-		return 0, err
-	}
-	bytes, err := o.apply(ctx, draft, id, parent, layer)
-	return bytes, errors.Join(err, draft.Discard())
-}
-
-func (o *Overlay) apply(
-	ctx context.Context, d *driver.Draft, id, parent string, layer io.Reader,
-) (int64, error) {
-	if err := d.SetParents(parent); err != nil {
-		return 0, err
-	}
-	d.Spread()
-	diff := filepath.Join(d.Path, "diff")
-	if err := mkdir(diff, 0o755); err != nil {
-		return 0, err
-	}
-	root, err := os.Open(diff)
-	if err != nil {
-		return 0, err
-	}
-	defer root.Close()
-	done, err := archive.Unpack(ctx, root, layer, archive.UnpackOptions{
-		Whiteouts: archive.WhiteoutsOverlay, UserXattr: o.user,
-	})
-	if err != nil {
-		return 0, err
-	}
-	if done.Root {
-		if err := os.WriteFile(filepath.Join(d.Path, "root"), nil, 0o600); err != nil {
-			return 0, err
-		}
-	}
-	if err := d.SetUsage(driver.Usage{Bytes: done.Bytes, Inodes: done.Entries}); err != nil {
-		return 0, err
-	}
-	if named, late := layer.(driver.Named); late && id == "" {
-		if id, err = named.LayerID(); err != nil {
-			return 0, err
-		}
-		if err := o.CheckNew(id, ""); err != nil {
-			return 0, err
-		}
-	}
-	if err := o.link(id); err != nil {
-		return 0, err
-	}
-	return done.Bytes, d.Publish(id)
-}
-
-// Create makes a writable layer.
-func (o *Overlay) Create(id, parent string, opts driver.Options) error {
-	if err := o.CheckNew(id, parent); err != nil {
-		return err
-	}
-	if opts.Size != 0 {
-		return fmt.Errorf("the driver overlay cannot hold a layer to a size: %w", errors.ErrUnsupported)
-	}
-	draft, err := o.Draft()
-	if err != nil {
-		return err
-	}
-	return errors.Join(o.create(draft, id, parent), draft.Discard())
-}
-
-func (o *Overlay) create(d *driver.Draft, id, parent string) error {
-	var chain []string
-	if parent != "" {
-		below, err := o.Chain(parent)
-		if err != nil {
-			return err
-		}
-		chain = append([]string{parent}, below...)
-	}
-	if err := d.SetParents(chain...); err != nil {
-		return err
-	}
-	root, err := o.rootOf(chain)
-	if err != nil {
-		return err
-	}
-	diff := filepath.Join(d.Path, "diff")
-	if err := mkdir(diff, root.Mode&0o7777); err != nil {
-		return err
-	}
-	if int(root.Uid) != os.Geteuid() || int(root.Gid) != os.Getegid() {
-		if err := os.Chown(diff, int(root.Uid), int(root.Gid)); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(filepath.Join(d.Path, "work"), 0o700); err != nil {
-		return err
-	}
-	return d.Publish(id)
-}
-
-// mkdir makes a folder of that very mode, whatever the umask.
-func mkdir(path string, mode uint32) error {
-	if err := os.Mkdir(path, 0o700); err != nil {
-		return err
-	}
-	return os.NewSyscallError("chmod", unix.Chmod(path, mode))
-}
-
-// rootOf finds the mode and owner of the root folder as it is with these layers, the uppermost
-// first: that one's counts that has something to say about it.
-func (o *Overlay) rootOf(chain []string) (unix.Stat_t, error) {
-	st := unix.Stat_t{Mode: 0o755}
-	for i, id := range chain {
-		// A writable layer took its own from those below, and may have changed it.
-		says := i == len(chain)-1 || o.has(id, "root") || o.has(id, "work")
-		if says {
-			return st, os.NewSyscallError("stat", unix.Stat(o.Path(id, "diff"), &st))
-		}
-	}
-	return st, nil
-}
-
-func (o *Overlay) has(id, name string) bool {
-	return unix.Access(o.Path(id, name), unix.F_OK) == nil
 }
 
 // shortName is a layer's name in the folder l: 80 bits of a digest of its id. Should two layers
@@ -290,7 +157,7 @@ func (o *Overlay) Mounts(id string, opts driver.MountOptions) ([]driver.Mount, e
 		return nil, err
 	}
 	var writable []string
-	if opts.ReadOnly || !o.has(id, "work") {
+	if opts.ReadOnly || !o.Has(id, "work") {
 		chain = append([]string{id}, chain...)
 	} else if writable, err = o.writable(id, opts.Volatile); err != nil {
 		return nil, err
@@ -333,7 +200,7 @@ func (o *Overlay) writable(id string, volatile bool) ([]string, error) {
 	}
 	// The mark of an earlier volatile mount, which the kernel takes for a sign that data may be
 	// lost. It was promised that this is no matter.
-	if !o.has(id, "work/work/incompat/volatile") {
+	if !o.Has(id, "work/work/incompat/volatile") {
 		return options, nil
 	}
 	return options, removeAll(o.Path(id, "work", "work"), "incompat")
@@ -389,27 +256,7 @@ func (o *Overlay) Diff(id string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	upper, err := os.Open(o.Path(id, "diff"))
-	if err != nil {
-		return nil, err
-	}
-	return driver.Stream(func(ctx context.Context, w io.Writer) error {
-		defer upper.Close()
-		return archive.PackChanges(ctx, w, upper, changes, archive.PackOptions{})
-	}), nil
-}
-
-// Usage is what is in the layer's folder.
-func (o *Overlay) Usage(id string) (driver.Usage, error) {
-	if err := o.Check(id); err != nil {
-		return driver.Usage{}, err
-	}
-	u, err := o.Store.Usage(id)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return u, err
-	}
-	u.Bytes, u.Inodes, err = tree.Usage(o.Path(id, "diff"))
-	return u, err
+	return o.Pack(id, changes)
 }
 
 // Metadata is docker's for its driver overlay2, without MergedDir: it is mounted nowhere outside

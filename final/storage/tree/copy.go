@@ -31,6 +31,36 @@ func Copy(from, to *os.File) error {
 	return attributes(int(from.Fd()), int(to.Fd()), &st)
 }
 
+// CopyFile copies the name in the folder from, which is no folder, to the name as in the folder to,
+// where it is not yet: its content, and all that Copy gives a file. The folders' descriptors may be
+// O_PATH.
+func CopyFile(from int, name string, to int, as string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return pathError("fstatat", name, err)
+	}
+	c := &copier{to: to, share: true}
+	var err error
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return pathError("copy", name, unix.EISDIR)
+	case unix.S_IFREG:
+		err = c.file(from, name, to, as, &st)
+	default:
+		err = c.special(from, name, to, as, &st)
+	}
+	return pathError("copy", name, err)
+}
+
+// CopyAttributes gives an open folder all that Copy gives one.
+func CopyAttributes(from, to *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
+		return pathError("fstat", from.Name(), err)
+	}
+	return attributes(int(from.Fd()), int(to.Fd()), &st)
+}
+
 type copier struct {
 	to    int
 	links map[[2]uint64]string // where the copy of a file with several names is
@@ -67,23 +97,30 @@ func (c *copier) entry(from, to int, name, path string) error {
 	case unix.S_IFDIR:
 		return c.subfolder(from, to, name, path, &st)
 	case unix.S_IFREG:
-		return c.file(from, to, name, &st)
-	case unix.S_IFLNK:
+		return c.file(from, name, to, name, &st)
+	}
+	return c.special(from, name, to, name, &st)
+}
+
+// special copies what has no content: links, devices, FIFOs, sockets.
+func (c *copier) special(from int, name string, to int, as string, st *unix.Stat_t) error {
+	kind := st.Mode & unix.S_IFMT
+	if kind == unix.S_IFLNK {
 		target := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(from, name, target)
 		if err != nil {
 			return os.NewSyscallError("readlinkat", err)
 		}
-		if err := unix.Symlinkat(string(target[:n]), to, name); err != nil {
+		if err := unix.Symlinkat(string(target[:n]), to, as); err != nil {
 			return os.NewSyscallError("symlinkat", err)
 		}
-	default:
-		// 0o700 and no other, for the owner is not set yet.
-		if err := unix.Mknodat(to, name, kind|0o700, int(st.Rdev)); err != nil {
-			return os.NewSyscallError("mknodat", err)
-		}
+		return attributesAt(from, name, to, as, st)
 	}
-	return attributesAt(from, to, name, &st)
+	// 0o700 and no other, for the owner is not set yet.
+	if err := unix.Mknodat(to, as, kind|0o700, int(st.Rdev)); err != nil {
+		return os.NewSyscallError("mknodat", err)
+	}
+	return attributesAt(from, name, to, as, st)
 }
 
 func (c *copier) subfolder(from, to int, name, path string, st *unix.Stat_t) error {
@@ -106,14 +143,14 @@ func (c *copier) subfolder(from, to int, name, path string, st *unix.Stat_t) err
 	return attributes(int(source.Fd()), int(target.Fd()), st)
 }
 
-func (c *copier) file(from, to int, name string, st *unix.Stat_t) error {
+func (c *copier) file(from int, name string, to int, as string, st *unix.Stat_t) error {
 	const flags = unix.O_NOFOLLOW | unix.O_CLOEXEC
 	source, err := unix.Openat(from, name, unix.O_RDONLY|unix.O_NONBLOCK|flags, 0)
 	if err != nil {
 		return os.NewSyscallError("openat", err)
 	}
 	defer unix.Close(source)
-	target, err := unix.Openat(to, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|flags, 0o600)
+	target, err := unix.Openat(to, as, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|flags, 0o600)
 	if err != nil {
 		return os.NewSyscallError("openat", err)
 	}
@@ -228,18 +265,18 @@ func attributes(from, to int, st *unix.Stat_t) error {
 }
 
 // attributesAt is for what is not opened: links, devices, FIFOs, sockets.
-func attributesAt(from, to int, name string, st *unix.Stat_t) error {
+func attributesAt(from int, name string, to int, as string, st *unix.Stat_t) error {
 	const noFollow = unix.AT_SYMLINK_NOFOLLOW
-	if err := unix.Fchownat(to, name, int(st.Uid), int(st.Gid), noFollow); err != nil {
+	if err := unix.Fchownat(to, as, int(st.Uid), int(st.Gid), noFollow); err != nil {
 		return os.NewSyscallError("fchownat", err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		if err := unix.Fchmodat(to, name, st.Mode&0o7777, 0); err != nil {
+		if err := unix.Fchmodat(to, as, st.Mode&0o7777, 0); err != nil {
 			return os.NewSyscallError("fchmodat", err)
 		}
 	}
 	source, target := fmt.Sprintf("/proc/self/fd/%d/%s", from, name),
-		fmt.Sprintf("/proc/self/fd/%d/%s", to, name)
+		fmt.Sprintf("/proc/self/fd/%d/%s", to, as)
 	err := xattrs(
 		func(buf []byte) (int, error) { return unix.Llistxattr(source, buf) },
 		func(key string, buf []byte) (int, error) { return unix.Lgetxattr(source, key, buf) },
@@ -248,7 +285,7 @@ func attributesAt(from, to int, name string, st *unix.Stat_t) error {
 		return err
 	}
 	times := []unix.Timespec{st.Atim, st.Mtim}
-	return os.NewSyscallError("utimensat", unix.UtimesNanoAt(to, name, times, noFollow))
+	return os.NewSyscallError("utimensat", unix.UtimesNanoAt(to, as, times, noFollow))
 }
 
 func xattrs(
