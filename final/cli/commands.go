@@ -98,6 +98,7 @@ func entries() []*entry {
 		{path: "login", short: "login", usage: "Log in to a registry"},
 		{path: "logout", short: "logout", usage: "Log out from a registry"},
 		{path: "search", short: "search", usage: "Search a registry for images"},
+		{path: "union", short: "union", usage: "Show several folders as one, as AUFS does"},
 		{path: "version", short: "version", make: versionCommand},
 		{path: "daemon", short: "daemon", usage: "Serve the Docker Engine API on a socket"},
 	}

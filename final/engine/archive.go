@@ -255,10 +255,6 @@ func (e *Engine) Export(ctx context.Context, ref string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	mounts, err := e.layers.Mounts(r.ID, storage.MountOptions{ReadOnly: true})
-	if err != nil {
-		return err
-	}
 	state, err := e.state(r.ID)
 	if err != nil {
 		return err
@@ -267,6 +263,10 @@ func (e *Engine) Export(ctx context.Context, ref string, w io.Writer) error {
 	e.containerEvent(r, "export", nil)
 	if state.Status == "running" {
 		return e.snapshot(state.Pid, pack)
+	}
+	mounts, err := e.layers.Mounts(r.ID, storage.MountOptions{ReadOnly: true})
+	if err != nil {
+		return err
 	}
 	defer func() { _ = e.layers.Release(r.ID) }()
 	return storage.With(mounts, pack)

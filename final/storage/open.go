@@ -32,6 +32,7 @@ import (
 	"minidocker/final/fsmount"
 	"minidocker/final/storage/btrfs"
 	"minidocker/final/storage/driver"
+	"minidocker/final/storage/fuse"
 	"minidocker/final/storage/overlay"
 	"minidocker/final/storage/vfs"
 )
@@ -64,6 +65,8 @@ type choice struct {
 var choices = []choice{
 	{"overlay", overlay.Works, func(dir string) (Driver, error) { return overlay.Open(dir) }},
 	{"btrfs", btrfs.Works, func(dir string) (Driver, error) { return btrfs.Open(dir) }},
+	{"fuse", func(dir string) error { return fuse.Works(dir) },
+		func(dir string) (Driver, error) { return fuse.Open(dir) }},
 	{"vfs", nil, func(dir string) (Driver, error) { return vfs.Open(dir) }},
 }
 

@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package heavy has the commands that need registries and archives: those of minidockerd.
+// Package heavy has the commands that need registries, archives or a union: those of minidockerd.
 package heavy
 
 import (
@@ -28,6 +28,7 @@ func Commands() map[string]func(*mdcli.CLI) *cli.Command {
 		"login":            loginCommand,
 		"logout":           logoutCommand,
 		"search":           searchCommand,
+		"union":            unionCommand,
 	}
 }
 

@@ -13,9 +13,18 @@ import (
 	"minidocker/final/cli/heavy"
 	"minidocker/final/engine"
 	"minidocker/final/rootless"
+	"minidocker/final/storage/union"
 )
 
 func main() {
+	// The storage driver fuse starts this for each mount.
+	if len(os.Args) == 2 && os.Args[1] == "union-serve" {
+		if err := union.Main(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) > 1 && os.Args[1] == rootless.HolderArg {
 		os.Exit(rootless.Holder())
 	}

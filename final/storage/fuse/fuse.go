@@ -17,6 +17,8 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"minidocker/final/fsmount"
 	"minidocker/final/storage/archive"
 	"minidocker/final/storage/driver"
@@ -48,20 +50,46 @@ func Open(dir string, server ...string) (*Fuse, error) {
 func Works(dir string, server ...string) error {
 	s := &servers{command: server}
 	defer s.Close() //nolint:errcheck // nothing was written
-	mount, err := s.start([]branch{{Path: dir}}, driver.MountOptions{ReadOnly: true})
+	tree, err := s.mount(options{Branches: []branch{{Path: dir}}}, driver.MountOptions{ReadOnly: true})
 	if err != nil {
 		return err
 	}
-	tree, err := fsmount.New(mount.Type, mount.Source, mount.Options)
+	return tree.Close()
+}
+
+// Show mounts a union at a folder; it is a union.Options. It is there until it is unmounted.
+func Show(union any, at string, server ...string) error {
+	s := &servers{command: server}
+	defer s.Close() //nolint:errcheck // nothing was written
+	tree, err := s.mount(union, driver.MountOptions{})
 	if err != nil {
 		return err
 	}
 	defer tree.Close()
-	root, err := fsmount.Root(tree)
+	target, err := os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return fmt.Errorf("nobody serves the union: %w", err)
+		return err
 	}
-	return root.Close()
+	defer target.Close()
+	return fsmount.Attach(tree, target)
+}
+
+// mount mounts a union nowhere, and waits until it is served.
+func (s *servers) mount(union any, o driver.MountOptions) (*os.File, error) {
+	mount, server, err := s.start(union, o)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := fsmount.New(mount.Type, mount.Source, mount.Options)
+	if err != nil {
+		return nil, err
+	}
+	<-server.answered
+	if server.answer != "mounted" {
+		tree.Close()
+		return nil, fmt.Errorf("the server of the union: %s", server.answer)
+	}
+	return tree, nil
 }
 
 // Name is "fuse".
@@ -76,22 +104,31 @@ func (f *Fuse) Status() [][2]string {
 // until this one closes the driver, if it has not mounted it. The mount names a descriptor of this
 // process and is to be made by it.
 func (f *Fuse) Mounts(id string, o driver.MountOptions) ([]driver.Mount, error) {
+	o.ReadOnly = o.ReadOnly || !f.Writable(id)
+	branches, err := f.branches(id, !o.ReadOnly)
+	if err != nil {
+		return nil, err
+	}
+	mount, _, err := f.start(options{Branches: branches, UDBA: "none"}, o)
+	return []driver.Mount{mount}, err
+}
+
+// branches are a layer's folder and those below.
+func (f *Fuse) branches(id string, writable bool) ([]branch, error) {
 	chain, err := f.Chain(id)
 	if err != nil {
 		return nil, err
 	}
-	o.ReadOnly = o.ReadOnly || !f.Writable(id)
-	branches := []branch{{Path: f.Path(id, "diff"), Writable: !o.ReadOnly}}
+	branches := []branch{{Path: f.Path(id, "diff"), Writable: writable}}
 	for _, below := range chain {
 		branches = append(branches, branch{Path: f.Path(below, "diff")})
 	}
 	for _, b := range branches {
 		if _, err := os.Lstat(b.Path); err != nil {
-			return nil, fmt.Errorf("layer below %q: %w", id, err)
+			return nil, fmt.Errorf("layer %q, or one below: %w", id, err)
 		}
 	}
-	mount, err := f.start(branches, o)
-	return []driver.Mount{mount}, err
+	return branches, nil
 }
 
 // Release has nothing to do: the server ends when the last mount is gone.
@@ -111,11 +148,11 @@ func (f *Fuse) Changes(id string) ([]driver.Change, error) {
 	if parent == "" {
 		return archive.UnionChanges(upper, nil)
 	}
-	mounts, err := f.Mounts(parent, driver.MountOptions{ReadOnly: true})
+	branches, err := f.branches(parent, false)
 	if err != nil {
 		return nil, err
 	}
-	mount, err := fsmount.New(mounts[0].Type, mounts[0].Source, mounts[0].Options)
+	mount, err := f.mount(options{branches, "none"}, driver.MountOptions{ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}

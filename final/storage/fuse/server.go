@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -44,7 +45,11 @@ type servers struct {
 //
 // The device is held until it is mounted, and no longer: the mount is dead when the last process
 // that has the device lets go of it, and that is to be the server.
-type server struct{ device, control *os.File }
+type server struct {
+	device, control *os.File
+	answered        chan struct{}
+	answer          string // "mounted", or what is wrong; to be read when it has answered
+}
 
 func (s *servers) commandLine() []string {
 	if len(s.command) > 0 {
@@ -57,25 +62,26 @@ func (s *servers) commandLine() []string {
 	return []string{filepath.Join(filepath.Dir(self), "minidockerd"), "union-serve"}
 }
 
-// start starts a server, and says how to mount what it serves.
-func (s *servers) start(branches []branch, o driver.MountOptions) (driver.Mount, error) {
+// start starts a server for a union, and says how to mount what it serves.
+func (s *servers) start(union any, o driver.MountOptions) (driver.Mount, *server, error) {
 	var mount driver.Mount
 	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
-		return mount, fmt.Errorf("no FUSE (modprobe fuse): %w", err)
+		return mount, nil, fmt.Errorf("no FUSE (modprobe fuse): %w", err)
 	}
 	control, err := s.run(device)
 	if err == nil {
-		err = json.NewEncoder(control).Encode(options{Branches: branches, UDBA: "none"})
+		err = json.NewEncoder(control).Encode(union)
 	}
 	if err != nil {
 		device.Close()
 		if control != nil {
 			control.Close()
 		}
-		return mount, fmt.Errorf("start the server of a union: %w", err)
+		return mount, nil, fmt.Errorf("start the server of a union: %w", err)
 	}
-	s.keep(&server{device, control})
+	one := &server{device: device, control: control, answered: make(chan struct{})}
+	s.keep(one)
 	all := []string{
 		fmt.Sprintf("fd=%d", device.Fd()), "rootmode=40000", fmt.Sprintf("user_id=%d", os.Geteuid()),
 		fmt.Sprintf("group_id=%d", os.Getegid()), "default_permissions", "allow_other",
@@ -86,7 +92,7 @@ func (s *servers) start(branches []branch, o driver.MountOptions) (driver.Mount,
 	if o.Label != "" {
 		all = append(all, fmt.Sprintf("context=%q", o.Label))
 	}
-	return driver.Mount{Type: "fuse", Source: "minidocker", Options: all}, nil
+	return driver.Mount{Type: "fuse", Source: "minidocker", Options: all}, one, nil
 }
 
 // run starts the process, and gives this side of the socket to it.
@@ -123,7 +129,9 @@ func (s *servers) keep(one *server) {
 	}
 	s.waiting[one] = true
 	go func() {
-		_, _ = io.Copy(io.Discard, one.control) // "mounted", or it has ended
+		text, _ := io.ReadAll(one.control) // up to its end, or ours
+		one.answer = strings.TrimSpace(string(text))
+		close(one.answered)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.waiting[one] {

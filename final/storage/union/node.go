@@ -201,7 +201,8 @@ func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	if err != nil {
 		return nil, errnoOf(err)
 	}
-	return fs.NewListDirStream(all), 0
+	dots := []fuse.DirEntry{{Name: ".", Mode: unix.S_IFDIR}, {Name: "..", Mode: unix.S_IFDIR}}
+	return fs.NewListDirStream(append(dots, all...)), 0
 }
 
 // Readlink gives where a link leads to.
