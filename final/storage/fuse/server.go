@@ -47,6 +47,7 @@ type servers struct {
 // that has the device lets go of it, and that is to be the server.
 type server struct {
 	device, control *os.File
+	fd              int // device's
 	answered        chan struct{}
 	answer          string // "mounted", or what is wrong; to be read when it has answered
 }
@@ -80,10 +81,12 @@ func (s *servers) start(union any, o driver.MountOptions) (driver.Mount, *server
 		}
 		return mount, nil, fmt.Errorf("start the server of a union: %w", err)
 	}
-	one := &server{device: device, control: control, answered: make(chan struct{})}
+	one := &server{
+		device: device, fd: int(device.Fd()), control: control, answered: make(chan struct{}),
+	}
 	s.keep(one)
 	all := []string{
-		fmt.Sprintf("fd=%d", device.Fd()), "rootmode=40000", fmt.Sprintf("user_id=%d", os.Geteuid()),
+		fmt.Sprintf("fd=%d", one.fd), "rootmode=40000", fmt.Sprintf("user_id=%d", os.Geteuid()),
 		fmt.Sprintf("group_id=%d", os.Getegid()), "default_permissions", "allow_other",
 	}
 	if o.ReadOnly {
@@ -134,11 +137,27 @@ func (s *servers) keep(one *server) {
 		close(one.answered)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.waiting[one] {
-			delete(s.waiting, one)
-			_ = one.close() // nothing is written
+		if !s.waiting[one] {
+			return
 		}
+		if one.answer != "mounted" {
+			one.spoil()
+			return
+		}
+		delete(s.waiting, one)
+		_ = one.close() // nothing is written
 	}()
+}
+
+// spoil makes of the device something that cannot be mounted, as nobody would serve it. It keeps
+// its number, so that another does not get it.
+func (s *server) spoil() {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return
+	}
+	defer null.Close()
+	_ = unix.Dup3(int(null.Fd()), s.fd, unix.O_CLOEXEC) // both are open
 }
 
 func (s *server) close() error { return errors.Join(s.device.Close(), s.control.Close()) }

@@ -294,7 +294,7 @@ func (u *Union) unhide(branch int, dir, name string) error {
 	err := u.branches[branch].within(dir, func(fd int) error {
 		return unix.Unlinkat(fd, prefix+name, 0)
 	})
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	return err
@@ -550,10 +550,11 @@ func (u *Union) openFile(name string, flags int) (*os.File, entry, error) {
 	var file *os.File
 	err = u.branches[e.branch].within(e.dir.path, func(dir int) error {
 		fd, err := unix.Openat(dir, e.name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err == nil {
-			file = os.NewFile(uintptr(fd), name)
+		if err != nil {
+			return err
 		}
-		return err
+		file = os.NewFile(uintptr(fd), name)
+		return statx(fd, "", &e.stat) // as it is now, perhaps cut
 	})
 	return file, e, err
 }

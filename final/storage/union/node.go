@@ -108,7 +108,7 @@ func (n *node) with(change bool, f func(fd int) error) syscall.Errno {
 		defer n.u.mu.RUnlock()
 	}
 	e, err := find(n.path())
-	fd := -1
+	var fd int
 	if err == nil && (n.IsRoot() || n.u.id(&e.stat) == n.id) {
 		fd, err = n.u.handle(e)
 	} else if fd = n.u.anyOpen(n.id); fd >= 0 {
