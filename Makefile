@@ -20,7 +20,8 @@ WEAVE := build/bin/weave
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build rootfs demo shell user-shell test vm-test vm-lessons vm-shell vagrant-test check mutants interop interop-runtime bench diff diff-mine forward docs docs-check site site-serve lint doctor clean need-step
+.PHONY: help build rootfs demo shell user-shell test vm-test vm-lessons vm-shell vagrant-test check mutants interop interop-runtime bench diff diff-mine forward docs docs-check
+.PHONY: site site-serve site-test slides picture bundle bundle-test lint doctor clean need-step
 
 help: ## this list
 	@echo "minidocker: build your own Docker, one kernel feature at a time"
@@ -139,6 +140,26 @@ site: weave docs/node_modules/.package-lock.json ## the lessons and the diffs as
 	$(WEAVE) site >build/site-data/weave.json
 	npm --prefix docs run --silent site
 
+slides: weave docs/node_modules/.package-lock.json ## a deck of slides for each step, into build/slides (needs npm and chromium)
+	@mkdir -p build/site-data
+	$(WEAVE) site >build/site-data/weave.json
+	npm --prefix docs run --silent slides
+
+site-test: site ## that site in a real browser, Debian's chromium or CHROMIUM: every page, link and diff
+	npm --prefix docs test --silent
+
+picture: tools build rootfs ## docs/demo.svg, the picture in the README, from a run of make demo
+	$(GO) build -o build/bin/picture ./docs/picture
+	@printf '%s\n' ps hostname 'ls /' 'cat /proc/self/mountinfo | wc -l' | build/bin/picture '/ # ' make demo >docs/demo.svg.new
+	@mv docs/demo.svg.new docs/demo.svg
+
+BUNDLE := build/minidocker-$(ARCH).tar.gz
+bundle: build rootfs site slides ## all that a machine without a network needs, in one archive (what is committed)
+	@docs/bundle/make $(BUNDLE)
+
+bundle-test: bundle ## use it where there is no network
+	$(AS_ROOT) docs/bundle/test $(BUNDLE)
+
 site-serve: weave ## show that site at http://127.0.0.1:8090/, or at SITE_ADDR
 	@test -e build/site/index.html || $(MAKE) site
 	@$(WEAVE) serve $(if $(SITE_ADDR),-addr $(SITE_ADDR)) build/site
@@ -150,7 +171,7 @@ lint: ## the linters, and that all compiles for arm64 and says so on a Mac
 	build/tools/golangci-lint-$(GOLANGCI_LINT_VERSION) run
 	GOARCH=arm64 $(GO) vet ./...
 	for s in $(STEPS); do GOOS=darwin $(GO) build -o /dev/null ./$$s || exit 1; done
-	shellcheck final/rootfs/build final/tests/doctor final/vm/* final/tests/tools .ci/run
+	shellcheck final/rootfs/build final/tests/doctor final/vm/* final/tests/tools docs/bundle/make docs/bundle/test .ci/run
 
 doctor: ## what this machine lacks for the tutorial, and how to get it
 	@final/tests/doctor

@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { defineConfig } from 'vitepress'
-import { data, made, neighbours, pagePath, pairName, root, two } from '../lib/repo.mjs'
+import { data, made, neighbours, pagePath, pairName, read, root, two } from '../lib/repo.mjs'
 import { repository, slugify } from '../lib/markdown.mjs'
-import { themes } from '../lib/highlight.mjs'
+import { themes, useClasses } from '../lib/highlight.mjs'
+
+useClasses(JSON.parse(readFileSync(`${made}/classes.json`, 'utf8')))
 
 const base = process.env.SITE_BASE || '/'
 const short = (s) => s.title.replace(/^Step (\d+): /, '$1 ')
@@ -37,6 +39,13 @@ const reference = pages({
   'docs/workshop.md': 'Holding a workshop', 'docs/dependencies.md': 'Dependencies',
   'docs/benchmarks.md': 'Benchmarks', 'CONTRIBUTING.md': 'Contributing'
 })
+/** Pages that nobody has given a place. */
+const placed = new Set([...begin, ...steps, ...engine, ...solutions, ...reference].map((i) => i.link))
+for (const file of data.pages.filter((f) => /^(docs|final)\/(?!site\/|solutions\/)/.test(f))) {
+  const link = `/${pagePath(file).replace(/\.md$/, '.html')}`
+  const text = read(file).match(/^# (.*)$/m)?.[1] ?? file
+  if (link !== '/diffs.html' && !placed.has(link)) reference.push({ text, link })
+}
 const compare = { text: 'Compare any two', link: '/compare.html' }
 
 const sidebar = [
@@ -71,6 +80,10 @@ const vueOfTheServer = {
     ssr && /^vue(\/server-renderer)?$/.test(id) ? { id, external: true } : undefined
 }
 
+/** A box in a box. */
+const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="none" stroke="#2b5fb0"
+  stroke-width="2"><rect x="1" y="1" width="14" height="14"/><rect x="5" y="5" width="6" height="6"/></svg>`
+
 export default defineConfig({
   base,
   lang: 'en',
@@ -83,7 +96,10 @@ export default defineConfig({
   rewrites: (file) => pagePath(file),
   lastUpdated: false,
   metaChunk: true,
-  head: [['style', {}, readFileSync(`${made}/syntax.css`, 'utf8')]],
+  head: [
+    ['link', { rel: 'icon', href: `data:image/svg+xml,${encodeURIComponent(icon)}` }],
+    ['style', {}, readFileSync(`${made}/syntax.css`, 'utf8')]
+  ],
   markdown: {
     theme: themes,
     anchor: { slugify },

@@ -4,7 +4,8 @@
 // A file is a sequence of parts: unchanged lines, the same on both sides, and changes, in
 // which the old side has the deleted lines and the new side the added ones. Side by side
 // the two are columns; one below the other, at the width of a phone, the old side of
-// unchanged parts is not shown. Style sheets do that: the HTML is one.
+// unchanged parts is not shown. Style sheets do that: the HTML is one. Code stands in pre,
+// outside of which Vue's compiler takes blanks away.
 
 const around = 3 // unchanged lines shown before and after a change
 const leastFold = 4 // fewer are not worth a click
@@ -26,10 +27,10 @@ function same(oldLines, newLines, o, n, count) {
   let left = ''
   let right = ''
   for (let i = 0; i < count; i++) {
-    left += line('div', o + i, 0, oldLines[o + i - 1])
-    right += line('div', o + i, n + i, newLines[n + i - 1])
+    left += line('span', o + i, 0, oldLines[o + i - 1])
+    right += line('span', o + i, n + i, newLines[n + i - 1])
   }
-  return `<div class="part same"><div class="old">${left}</div><div class="new">${right}</div></div>`
+  return `<div class="part same"><pre class="old">${left}</pre><pre class="new">${right}</pre></div>`
 }
 
 /** Unchanged lines, folded but for those beside a change. */
@@ -55,7 +56,7 @@ function change(f, c, oldLines, newLines, link) {
   const kind = c.removed ? (c.added ? 'both' : 'less') : 'more'
   return (
     `<div class="head" id="${id}"><a class="self" href="#${id}">${c.label}</a>${link(c) ?? ''}</div>` +
-    `<div class="part ${kind}"><div class="old">${left}</div><div class="new">${right}</div></div>`
+    `<div class="part ${kind}"><pre class="old">${left}</pre><pre class="new">${right}</pre></div>`
   )
 }
 
@@ -91,7 +92,7 @@ export function filesHTML(files) {
   )
   const sum = (key) => files.reduce((n, f) => n + f[key], 0)
   return (
-    '<table class="files"><thead><tr><th scope="col">file</th><th scope="col"></th>' +
+    '<table class="files"><thead><tr><th scope="col">file</th><td></td>' +
     '<th scope="col" class="number">added</th><th scope="col" class="number">removed</th></tr></thead>' +
     `<tbody>${rows.join('')}</tbody><tfoot><tr><td>all</td><td></td>` +
     `<td class="number">+${sum('added')}</td><td class="number">−${sum('removed')}</td></tr></tfoot></table>`

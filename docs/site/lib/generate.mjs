@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { data, lines, made, neighbours, pairName, read, siteLink, two } from './repo.mjs'
-import { escape, highlight, languageOf, syntaxCSS } from './highlight.mjs'
+import { classEntries, escape, highlight, languageOf, syntaxCSS } from './highlight.mjs'
 import { fileHTML, figures, filesHTML } from './diff.mjs'
 
 const base = process.env.SITE_BASE || '/'
@@ -47,8 +47,8 @@ function diffPages() {
 /** A file's lines with numbers that can be linked to. */
 function listing(name, file) {
   const body = html(file).map((l, i) =>
-    `<div class="l" id="${name}-L${i + 1}" data-n="${i + 1}">${l}</div>`).join('')
-  return `<div class="listing">${body}</div>`
+    `<span class="l" id="${name}-L${i + 1}" data-n="${i + 1}">${l}</span>`).join('')
+  return `<pre class="listing">${body}</pre>`
 }
 
 /** The pages of the steps' programs, each with all its files. */
@@ -111,3 +111,4 @@ writeFileSync(`${made}/diff.json`, JSON.stringify(diffPages()))
 writeFileSync(`${made}/code.json`, JSON.stringify(codePages()))
 writeFileSync(`${made}/file.json`, JSON.stringify(filePages()))
 writeFileSync(`${made}/syntax.css`, syntaxCSS())
+writeFileSync(`${made}/classes.json`, JSON.stringify(classEntries()))

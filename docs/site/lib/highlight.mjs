@@ -20,10 +20,19 @@ export const escape = (text) =>
   text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c])
 
 const classes = new Map()
+let complete = false
+
+/** What another process has named: the style sheet has these and no others. */
+export function useClasses(entries) {
+  for (const [key, name] of entries) classes.set(key, name)
+  complete = true
+}
+
+export const classEntries = () => [...classes]
 
 function classOf(token) {
   const key = `${token.variants.light.color} ${token.variants.dark.color}`
-  if (!classes.has(key)) classes.set(key, `k${classes.size}`)
+  if (!classes.has(key) && !complete) classes.set(key, `k${classes.size}`)
   return classes.get(key)
 }
 
@@ -36,16 +45,19 @@ export function highlight(text, lang) {
     for (const t of tokens) {
       const c = classOf(t)
       const content = escape(t.content)
-      html += c === plain || !t.content.trim() ? content : `<i class="${c}">${content}</i>`
+      html += !c || c === plain || !t.content.trim() ? content : `<i class="${c}">${content}</i>`
     }
     return html
   })
 }
 
+/** Comments are read on green and on red as well. */
+const darker = { '#66707B': '#57606A' }
+
 /** The style sheet for all that has been highlighted so far. */
 export const syntaxCSS = () =>
   [...classes].map(([key, c]) => {
     const [light, dark] = key.split(' ')
-    return `.${c}{color:${light}}.dark .${c}{color:${dark}}`
+    return `.${c}{color:${darker[light] ?? light}}.dark .${c}{color:${dark}}`
   }).join('\n') + '\n@media print{' + [...classes].map(([key, c]) =>
     `.dark .${c}{color:${key.split(' ')[0]}}`).join('') + '}\n'

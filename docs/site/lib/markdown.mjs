@@ -34,6 +34,13 @@ function refHTML(ref, base) {
   return `<p class="ref" id="${ref.id}"><a href="${base}diff/${pair}.html#${to}">in the diff</a></p>\n`
 }
 
+/** A head of a table's column that says nothing is none. */
+function emptyHeads(tokens) {
+  tokens.forEach((t, i) => {
+    if (t.type === 'th_open' && !tokens[i + 1].content) t.tag = tokens[i + 2].tag = 'td'
+  })
+}
+
 /** A fenced diff: the code's own colours, and lines that say what they are. */
 function diffFence(text) {
   const rows = text.replace(/\n$/, '').split('\n')
@@ -53,6 +60,7 @@ export function repository(md, base) {
     const file = state.env.realPath ?? state.env.path
     if (!file) return // a title alone
     const from = path.relative(root, file)
+    emptyHeads(state.tokens)
     const refs = new Map((data.refs[from] ?? []).map((r) => [r.line, r]))
     for (const token of state.tokens) {
       if (token.type === 'inline') rewriteLinks(token, from)
