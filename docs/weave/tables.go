@@ -71,8 +71,9 @@ func (r *repo) stepTable(from string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		adds := strings.TrimPrefix(title, "At the end of this step ")
 		rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s | %d |", r.stepLink(from, s, ""),
-			title, t.files(), plusMinus(t.added, t.removed), t.lines))
+			adds, t.files(), plusMinus(t.added, t.removed), t.lines))
 	}
 	return rows, nil
 }
