@@ -87,11 +87,6 @@ func (c *copying) pack(l *layout) error {
 	if st, ok := l.lower(dest); ok && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		into = true
 	}
-	if into && len(c.items) > 0 {
-		if err := l.folder(dest); err != nil {
-			return err
-		}
-	}
 	for _, it := range c.items {
 		if c.unpacks(it) {
 			done, err := l.unpack(it, dest)

@@ -161,13 +161,14 @@ func files() ([]string, error) {
 			switch path {
 			case "/run/minidocker", "/var/lib/minidocker/image", "/var/lib/minidocker/storage",
 				"/var/lib/minidocker/names", "/var/lib/minidocker/network",
-				"/var/lib/minidocker/volumes": // the engine's: see engineFiles
+				"/var/lib/minidocker/volumes", // the engine's: see engineFiles
+				"/var/lib/minidocker/build/caches":
 				return filepath.SkipDir
 			case "/run/mount": // of the mount command that a script used
 				return filepath.SkipDir
 			case "/var/lib/minidocker/layers", "/var/lib/minidocker/blobs": // images are there to stay
 				return filepath.SkipDir
-			case "/var/lib/minidocker", "/var/lib/minidocker/images.json",
+			case "/var/lib/minidocker", "/var/lib/minidocker/images.json", "/var/lib/minidocker/build",
 				"/var/lib/minidocker/containers", "/var/lib/minidocker/tmp",
 				"/var/lib/minidocker/networks", "/var/lib/minidocker/sandboxes":
 				return ignoreNotExist(err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/tonistiigi/go-csvvalue"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"minidocker/final/build"
 	mdcli "minidocker/final/cli"
@@ -77,7 +79,10 @@ func buildImage(c *mdcli.CLI, ctx *cli.Context) error {
 			return export(ctx, c, output, r)
 		}
 	}
-	img, err := build.Build(ctx.Context, e, *o)
+	// Ctrl-C ends what RUN has started as well.
+	until, stop := signal.NotifyContext(ctx.Context, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
+	img, err := build.Build(until, e, *o)
 	if err != nil {
 		return explain(c, err)
 	}

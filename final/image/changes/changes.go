@@ -7,6 +7,7 @@ package changes
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -86,7 +87,12 @@ func Instruct(
 			set(&to.Labels, kv.Key, kv.Value)
 		}
 	case *instructions.ExposeCommand:
-		return expose(cmd.Ports, func(port string) { set(&to.ExposedPorts, port, struct{}{}) })
+		ports := maps.Clone(to.ExposedPorts)
+		if ports == nil {
+			ports = map[string]struct{}{}
+		}
+		to.ExposedPorts = ports
+		return expose(cmd.Ports, func(port string) { ports[port] = struct{}{} })
 	case *instructions.VolumeCommand:
 		for _, v := range cmd.Volumes {
 			if v == "" {
