@@ -243,7 +243,11 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return done(w, s.startContainer(r.Context(), c.ID))
+	err = s.startContainer(r.Context(), c.ID)
+	if err != nil && before(r, 44) {
+		err = oldStartError(err)
+	}
+	return done(w, err)
 }
 
 // startContainer starts a container with the streams of those who wait for it.

@@ -73,7 +73,10 @@ func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) inspectImage(w http.ResponseWriter, r *http.Request, name string) error {
 	i, err := s.e.InspectImage(r.Context(), name)
-	return ok(w, i, err)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, oldInspectImage(i, before(r, 45)))
 }
 
 func (s *Server) history(w http.ResponseWriter, r *http.Request, name string) error {

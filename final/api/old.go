@@ -3,7 +3,10 @@
 package api
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
@@ -12,6 +15,9 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
+	"golang.org/x/sys/unix"
+
+	"minidocker/final/engine"
 )
 
 // The types are those of the API's newest version. What follows are the fields that versions up
@@ -50,6 +56,32 @@ func oldInspect(c *container.InspectResponse) *inspected {
 		s.IPv6Gateway, s.MacAddress = e.IPv6Gateway, e.MacAddress
 	}
 	return &inspected{c, s}
+}
+
+// inspectedImage is an image as inspect showed it until 1.44. What it was made by is there for all:
+// Compose 1.29 does not go on without, whatever version it speaks.
+type inspectedImage struct {
+	*image.InspectResponse
+	ContainerConfig any
+	VirtualSize     int64 `json:",omitempty"`
+}
+
+func oldInspectImage(i *image.InspectResponse, old bool) *inspectedImage {
+	out := &inspectedImage{InspectResponse: i, ContainerConfig: i.Config}
+	if old {
+		out.VirtualSize = i.Size
+	}
+	return out
+}
+
+// oldStartError has the words by which clients until 25.0 know the exit status 126.
+func oldStartError(err error) error {
+	denied := unix.EACCES.Error()
+	failed := (*engine.StartError)(nil)
+	if !errors.As(err, &failed) || failed.Status != 126 || strings.Contains(err.Error(), denied) {
+		return err
+	}
+	return &engine.StartError{Status: failed.Status, Err: fmt.Errorf("%w: %s", err, denied)}
 }
 
 // happened is an event, with the fields of the time before events were of more than containers.
