@@ -40,7 +40,7 @@ type Group struct {
 	owned       bool // made by this process
 }
 
-// Parent is where the groups are that have no path given.
+// Parent is where the engine's groups are that have no other place given.
 const Parent = "/minirunc"
 
 // Hierarchies returns those that are mounted, version 2 first.

@@ -216,7 +216,7 @@ func (b *creation) makeGroup() error {
 			"which takes --systemd-cgroup; this runtime makes control groups itself", path)
 	}
 	if path == "" {
-		path = cgroup.Parent + "/" + b.ID
+		path = "/minirunc-" + b.ID // one level: each group costs its making and its removal
 	}
 	group, err := cgroup.Open(path)
 	if err != nil {

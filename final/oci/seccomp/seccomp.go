@@ -220,15 +220,7 @@ func (p *Program) add(i ...Instruction) { p.Instructions = append(p.Instructions
 func compileArch(
 	s *specs.LinuxSeccomp, arch specs.Arch, fallback uint32, x32 bool,
 ) ([]Instruction, error) {
-	numbers := map[string]uint32{}
-	for line := range strings.Lines(architectures[arch].names) {
-		name, number, _ := strings.Cut(strings.TrimSpace(line), " ")
-		n, err := strconv.ParseUint(number, 10, 32)
-		if err != nil {
-			return nil, err
-		}
-		numbers[name] = uint32(n)
-	}
+	names := architectures[arch].names
 	rules := map[uint32][]rule{}
 	for _, call := range s.Syscalls {
 		act, err := action(call.Action, call.ErrnoRet)
@@ -239,7 +231,7 @@ func compileArch(
 			return nil, errors.New("seccomp: syscalls: an entry without names")
 		}
 		for _, name := range call.Names {
-			n, ok := numbers[name]
+			n, ok := numberOf(names, name)
 			if !ok {
 				continue
 			}
@@ -276,14 +268,44 @@ func compileArch(
 	rest := fallback
 	if s.DefaultAction == specs.ActErrno && len(rules) > 0 {
 		rest = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
-		highest := slices.Max(slices.Collect(maps.Values(numbers)))
-		if next <= highest {
+		if highest := highestOf(names); next <= highest {
 			leaves = appendLeaf(leaves, leaf{next, []Instruction{{Code: ret, K: fallback}}})
 			next = highest + 1
 		}
 	}
 	leaves = appendLeaf(leaves, leaf{next, []Instruction{{Code: ret, K: rest}}})
 	return append(code, search(leaves)...), nil
+}
+
+// numberOf looks for a system call in a table, whose lines are sorted. It is asked for some
+// hundred of them once: to make a map of the table first would take longer.
+func numberOf(table, name string) (uint32, bool) {
+	for table != "" {
+		begin := strings.LastIndexByte(table[:len(table)/2], '\n') + 1
+		end := begin + strings.IndexByte(table[begin:], '\n') + 1
+		this, number, _ := strings.Cut(table[begin:end-1], " ")
+		switch {
+		case name < this:
+			table = table[:begin]
+		case name > this:
+			table = table[end:]
+		default:
+			n, err := strconv.ParseUint(number, 10, 32)
+			return uint32(n), err == nil
+		}
+	}
+	return 0, false
+}
+
+func highestOf(table string) uint32 {
+	var highest uint32
+	for line := range strings.Lines(table) {
+		_, number, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if n, err := strconv.ParseUint(number, 10, 32); err == nil {
+			highest = max(highest, uint32(n))
+		}
+	}
+	return highest
 }
 
 // Allows says whether a system call passes whatever its arguments are; of a profile that is

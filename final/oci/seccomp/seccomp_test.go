@@ -3,7 +3,9 @@
 package seccomp
 
 import (
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -249,5 +251,24 @@ func TestCompile_Edges(t *testing.T) {
 	s.Syscalls[0].Args = []specs.LinuxSeccompArg{{Index: 6, Op: specs.OpEqualTo}}
 	if _, err := Compile(s); err == nil {
 		t.Error("a seventh argument is accepted")
+	}
+}
+
+func TestNumberOf(t *testing.T) {
+	for arch, a := range architectures {
+		all := numbersOf(arch)
+		for name, want := range all {
+			if got, ok := numberOf(a.names, name); !ok || got != want {
+				t.Errorf("%s %s: got %d, %t, want %d", arch, name, got, ok, want)
+			}
+		}
+		for _, name := range []string{"", "a", "zzz", "openatx", "read "} {
+			if n, ok := numberOf(a.names, name); ok {
+				t.Errorf("%s %q: got %d", arch, name, n)
+			}
+		}
+		if got, want := highestOf(a.names), slices.Max(slices.Collect(maps.Values(all))); got != want {
+			t.Errorf("%s: the highest is %d, want %d", arch, got, want)
+		}
 	}
 }
