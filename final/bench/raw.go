@@ -33,12 +33,8 @@ func raw(rootfs string) error {
 		return err
 	}
 	defer entrances.Close()
-	into := -1
-	if entrances.V2 != nil {
-		into = int(entrances.V2.Fd())
-	}
 	plan := spawn.New(unix.CLONE_NEWNS|unix.CLONE_NEWUTS|unix.CLONE_NEWIPC|unix.CLONE_NEWPID|
-		unix.CLONE_NEWNET, into)
+		unix.CLONE_NEWNET, entrances.Into())
 	defer plan.Close()
 	for _, tasks := range entrances.Tasks {
 		plan.Enter(tasks)

@@ -295,6 +295,14 @@ func (g *Group) Entrances() (*Entrances, error) {
 	return e, nil
 }
 
+// Into is the descriptor for CLONE_INTO_CGROUP, or -1.
+func (e *Entrances) Into() int {
+	if e.V2 == nil {
+		return -1
+	}
+	return int(e.V2.Fd())
+}
+
 // Close closes the descriptors.
 func (e *Entrances) Close() {
 	if e.V2 != nil {

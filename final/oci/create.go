@@ -129,6 +129,9 @@ func (b *creation) create(r *Runtime, id string) (*Container, error) {
 	if err := b.makeGroup(); err != nil {
 		return nil, err
 	}
+	if done, err := b.startByThread(); done || err != nil {
+		return b.Container, err
+	}
 	if err := b.startInit(); err != nil {
 		return nil, err
 	}

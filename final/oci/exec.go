@@ -128,11 +128,7 @@ func (e *execution) start() (int, error) {
 		return 0, err
 	}
 	defer entrances.Close()
-	into := -1
-	if entrances.V2 != nil {
-		into = int(entrances.V2.Fd())
-	}
-	plan := spawn.New(0, into)
+	plan := spawn.New(0, entrances.Into())
 	defer plan.Close()
 	stdio, err := e.stdio()
 	if err != nil {
@@ -175,23 +171,8 @@ func (e *execution) start() (int, error) {
 	if p.User.Umask != nil {
 		plan.Call("umask", unix.SYS_UMASK, uintptr(*p.User.Umask))
 	}
-	sets, err := e.capabilities(user)
-	if err != nil {
+	if err := e.become(plan, user); err != nil {
 		return 0, err
-	}
-	plan.Either("chdir "+p.Cwd, unix.SYS_CHDIR, plan.Pointer(p.Cwd))
-	for n := 0; n <= sets.Last; n++ {
-		if sets.Bounding&(1<<n) == 0 {
-			plan.Call("prctl PR_CAPBSET_DROP", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0)
-		}
-	}
-	if !p.NoNewPrivileges {
-		e.seccomp(plan)
-	}
-	e.user(plan, sets)
-	if p.NoNewPrivileges {
-		plan.Call("prctl PR_SET_NO_NEW_PRIVS", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-		e.seccomp(plan)
 	}
 	root, err := e.root()
 	if err != nil {
@@ -218,6 +199,30 @@ func (e *execution) start() (int, error) {
 		return 0, &programError{err}
 	}
 	return child.Pid, nil
+}
+
+// become appends what makes the child the process's user, with what that may do.
+func (e *execution) become(plan *spawn.Plan, joinsUser bool) error {
+	p := e.opts.Process
+	sets, err := e.capabilities(joinsUser)
+	if err != nil {
+		return err
+	}
+	plan.Either("chdir "+p.Cwd, unix.SYS_CHDIR, plan.Pointer(p.Cwd))
+	for n := 0; n <= sets.Last; n++ {
+		if sets.Bounding&(1<<n) == 0 {
+			plan.Call("prctl PR_CAPBSET_DROP", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0)
+		}
+	}
+	if !p.NoNewPrivileges {
+		e.seccomp(plan)
+	}
+	e.user(plan, sets)
+	if p.NoNewPrivileges {
+		plan.Call("prctl PR_SET_NO_NEW_PRIVS", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		e.seccomp(plan)
+	}
+	return nil
 }
 
 // capabilities are the process's sets. Whoever joins another user namespace has all of it.
@@ -372,19 +377,27 @@ func (e *execution) openTerminal() (*rawfd.File, error) {
 // killer, which are set while there is the right to.
 func (e *execution) limits(plan *spawn.Plan) error {
 	p := e.opts.Process
-	plan.Limit("RLIMIT_NOFILE", unix.RLIMIT_NOFILE, filelimit.Soft(), filelimit.Hard())
-	for _, l := range p.Rlimits {
-		resource, err := initproc.Resource(l)
-		if err != nil {
-			return err
-		}
-		plan.Limit(l.Type, resource, l.Soft, l.Hard)
+	if err := e.rlimits(plan); err != nil {
+		return err
 	}
 	if p.Scheduler != nil || p.IOPriority != nil {
 		return errors.New("scheduler and ioPriority are for a container's first process")
 	}
 	if p.OOMScoreAdj != nil {
 		return e.write(plan, "self/oom_score_adj", fmt.Sprint(*p.OOMScoreAdj))
+	}
+	return nil
+}
+
+// rlimits appends the resource limits; that on open files is the caller's, which Go has raised.
+func (e *execution) rlimits(plan *spawn.Plan) error {
+	plan.Limit("RLIMIT_NOFILE", unix.RLIMIT_NOFILE, filelimit.Soft(), filelimit.Hard())
+	for _, l := range e.opts.Process.Rlimits {
+		resource, err := initproc.Resource(l)
+		if err != nil {
+			return err
+		}
+		plan.Limit(l.Type, resource, l.Soft, l.Hard)
 	}
 	return nil
 }

@@ -73,10 +73,6 @@ func (b *creation) launch(
 	defer weRead.Close()
 	defer childWrites.Close()
 
-	group := -1
-	if entrances.V2 != nil {
-		group = int(entrances.V2.Fd())
-	}
 	twice := len(joined) > 0 || newTime
 	first := flags
 	if twice {
@@ -84,7 +80,7 @@ func (b *creation) launch(
 	} else if newUser {
 		first |= unix.CLONE_NEWUSER
 	}
-	plan := spawn.New(first, group)
+	plan := spawn.New(first, entrances.Into())
 	defer plan.Close()
 	// The writing end is ours alone, or its end would never be seen.
 	plan.Call("close", unix.SYS_CLOSE, weWrite.Fd())

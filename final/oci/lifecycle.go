@@ -34,34 +34,9 @@ func (r *Runtime) Start(id string) error {
 	}
 	fifo := os.NewFile(uintptr(fd), c.fifo())
 	defer fifo.Close()
-	// init opens the other end now, and exec closes it: what is in between is an error.
-	var message []byte
-	opened := false
-	for {
-		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(poll, 100)
-		if err != nil && err != unix.EINTR {
-			return os.NewSyscallError("poll", err)
-		}
-		if n <= 0 {
-			if !c.alive() {
-				return errors.New("the container's process ended before it was started")
-			}
-			continue
-		}
-		buffer := make([]byte, 4096)
-		n, err = unix.Read(fd, buffer)
-		if n > 0 {
-			message = append(message, buffer[:n]...)
-			continue
-		}
-		if err == unix.EAGAIN {
-			opened = true
-			continue
-		}
-		if n == 0 || opened {
-			break
-		}
+	message, err := c.startMessage(fd)
+	if err != nil {
+		return err
 	}
 	if err := os.Remove(c.fifo()); err != nil {
 		return err
@@ -77,6 +52,35 @@ func (r *Runtime) Start(id string) error {
 		return r.giveUp(c, err)
 	}
 	return nil
+}
+
+// startMessage returns what init writes to the FIFO: it opens it now, and exec closes it, so
+// that what comes in between is an error.
+func (c *Container) startMessage(fd int) ([]byte, error) {
+	var message []byte
+	buffer := make([]byte, 4096)
+	for {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		ready, err := unix.Poll(poll, 100)
+		if err != nil && err != unix.EINTR {
+			return nil, os.NewSyscallError("poll", err)
+		}
+		// Look before reading: what it wrote before it ended is there then.
+		ended := ready <= 0 && !c.alive()
+		if ready <= 0 && !ended {
+			continue
+		}
+		n, err := unix.Read(fd, buffer)
+		switch {
+		case n > 0:
+			message = append(message, buffer[:n]...)
+		case err == unix.EAGAIN || err == unix.EINTR:
+		case ended && len(message) == 0:
+			return nil, errors.New("the container's process ended before it was started")
+		default:
+			return message, nil
+		}
+	}
 }
 
 // giveUp ends a container of which a hook has failed: runtime.md, "Lifecycle", goes on at

@@ -26,17 +26,27 @@ type configTest struct {
 func runConfigs(t *testing.T, all []configTest) {
 	t.Helper()
 	for _, c := range all {
-		t.Run(c.name, func(t *testing.T) {
-			b := newBundle(t, c.script)
-			if c.edit != nil {
-				c.edit(b.spec)
-				b.write()
-			}
-			r := b.run()
-			if r.status != 0 || !regexp.MustCompile(`^(?s:`+c.want+`)\n?$`).MatchString(r.out) {
-				t.Errorf("%v\nwant %s", r, c.want)
-			}
+		t.Run(c.name, func(t *testing.T) { c.run(t, func(*specs.Spec) {}) })
+		// A hook in the container takes an init, which finishes the container where without one
+		// a thread of the runtime does.
+		t.Run(c.name+", by init", func(t *testing.T) {
+			c.run(t, func(s *specs.Spec) {
+				s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/true"}}}
+			})
 		})
+	}
+}
+
+func (c *configTest) run(t *testing.T, more func(*specs.Spec)) {
+	b := newBundle(t, c.script)
+	if c.edit != nil {
+		c.edit(b.spec)
+	}
+	more(b.spec)
+	b.write()
+	r := b.run()
+	if r.status != 0 || !regexp.MustCompile(`^(?s:`+c.want+`)\n?$`).MatchString(r.out) {
+		t.Errorf("%v\nwant %s", r, c.want)
 	}
 }
 

@@ -67,6 +67,27 @@ func TestCreate_Killed(t *testing.T) {
 	}
 }
 
+func TestRun_Killed(t *testing.T) {
+	before := leftovers(t)
+	b := newBundle(t, "exec sleep 1000")
+	start := time.Now()
+	b.up()
+	whole := time.Since(start)
+	b.must("delete", "--force", b.id)
+	for range 100 {
+		cmd := b.cmd("run", "--detach", b.id)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(rand.N(whole + whole/4))
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		b.must("list")
+		b.must("delete", "--force", b.id)
+	}
+	eventually(t, "nothing is left: "+before, func() bool { return leftovers(t) == before })
+}
+
 func TestStart_Killed(t *testing.T) {
 	before := leftovers(t)
 	b := newBundle(t, "exec sleep 1000")

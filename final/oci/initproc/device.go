@@ -216,9 +216,7 @@ func (c *container) makeConsole() error {
 			return fmt.Errorf("bind /dev/console: %w", err)
 		}
 	}
-	socket := 3 + c.Preserve + ConsoleFD
-	defer unix.Close(socket)
-	rights := unix.UnixRights(int(master.Fd()))
+	socket, rights := int(c.files.Console.Fd()), unix.UnixRights(int(master.Fd()))
 	if err := unix.Sendmsg(socket, []byte("/dev/ptmx"), rights, nil, 0); err != nil {
 		return fmt.Errorf("send the terminal through the console socket: %w", err)
 	}

@@ -96,6 +96,8 @@ type container struct {
 	umask     int // the caller's
 	// An ordinary user's user namespace has no setgroups(2).
 	setgroupsDenied bool
+	files           Files
+	finished        *Finished // what Finish makes; nil for Main
 }
 
 // Main is the whole life of init: it returns only the exit status for a failure.
@@ -153,6 +155,7 @@ func (c *container) run() error {
 	if err := c.readConfig(); err != nil {
 		return fmt.Errorf("read the configuration: %w", err)
 	}
+	c.inherit()
 	c.namespaces()
 	// A session of its own: signals of the runtime's terminal are not meant for it.
 	if _, err := unix.Setsid(); err != nil {
@@ -192,6 +195,24 @@ func (c *container) run() error {
 		return err
 	}
 	return c.finish()
+}
+
+// inherit names the descriptors that this process was started with.
+func (c *container) inherit() {
+	next := 3 + c.Preserve + ConsoleFD
+	file := func(name string) *rawfd.File {
+		f := rawfd.New(next, name)
+		unix.CloseOnExec(next)
+		next++
+		return f
+	}
+	c.files.Console = file("console socket")
+	for range c.Sources {
+		c.files.Trees = append(c.files.Trees, file("source of a mount"))
+	}
+	if c.Root {
+		c.files.Root = file("root")
+	}
 }
 
 // Send sends the configuration to init.
@@ -429,9 +450,8 @@ func (c *container) mountRoot() error {
 		}
 		return nil
 	}
-	fd := 3 + c.Preserve + descriptors + len(c.Sources)
-	defer unix.Close(fd)
-	err := unix.MoveMount(fd, "", unix.AT_FDCWD, c.Rootfs, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	err := unix.MoveMount(int(c.files.Root.Fd()), "", unix.AT_FDCWD, c.Rootfs,
+		unix.MOVE_MOUNT_F_EMPTY_PATH)
 	if err != nil {
 		return fmt.Errorf("move_mount the root to %q: %w", c.Rootfs, err)
 	}
@@ -639,12 +659,20 @@ func (c *container) protectPaths() error {
 	defer root.file.Close()
 	c.root = root
 	for _, path := range c.Spec.Linux.ReadonlyPaths {
-		if err := c.readOnlyPath(path); err != nil {
+		done, err := c.deferCover(path, false)
+		if !done && err == nil {
+			err = c.readOnlyPath(path)
+		}
+		if err != nil {
 			return fmt.Errorf("readonlyPaths: %q: %w", path, err)
 		}
 	}
 	for _, path := range c.Spec.Linux.MaskedPaths {
-		if err := c.maskPath(path); err != nil {
+		done, err := c.deferCover(path, true)
+		if !done && err == nil {
+			err = c.maskPath(path)
+		}
+		if err != nil {
 			return fmt.Errorf("maskedPaths: %q: %w", path, err)
 		}
 	}
@@ -654,7 +682,7 @@ func (c *container) protectPaths() error {
 func (c *container) readOnlyPath(path string) error {
 	target, err := c.root.open(path, unix.O_PATH, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return nil
+		return c.checkMissing(path)
 	}
 	if err != nil {
 		return err
@@ -679,55 +707,63 @@ func (c *container) readOnlyPath(path string) error {
 func (c *container) maskPath(path string) error {
 	target, err := c.root.open(path, unix.O_PATH, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return nil
+		return c.checkMissing(path)
 	}
 	if err != nil {
 		return err
 	}
 	defer target.Close()
+	cover := c.nullCopy
 	if isDir(target) {
-		return coverFolder(target)
+		cover = emptyFolder
 	}
-	null, err := c.root.open("/dev/null", unix.O_PATH|unix.O_NOFOLLOW, 0)
+	tree, err := cover()
 	if err != nil {
 		return err
 	}
+	defer tree.Close()
+	return os.NewSyscallError("move_mount", unix.MoveMount(int(tree.Fd()), "", int(target.Fd()), "",
+		unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+}
+
+// nullCopy is a copy of the mount of /dev/null, attached nowhere.
+func (c *container) nullCopy() (*rawfd.File, error) {
+	null, err := c.root.open("/dev/null", unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
 	defer null.Close()
 	if err := checkDevice(null, unix.S_IFCHR, 1, 3); err != nil {
-		return err
+		return nil, err
 	}
 	fd, err := unix.OpenTree(int(null.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|
 		unix.AT_EMPTY_PATH)
 	if err != nil {
-		return os.NewSyscallError("open_tree /dev/null", err)
+		return nil, os.NewSyscallError("open_tree /dev/null", err)
 	}
-	defer unix.Close(fd)
-	return os.NewSyscallError("move_mount", unix.MoveMount(fd, "", int(target.Fd()), "",
-		unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	return rawfd.New(fd, "/dev/null"), nil
 }
 
-// coverFolder mounts an empty tmpfs on a folder, by descriptor: mount(2) would take a path
-// in /proc, which is the container's own by now.
-func coverFolder(target *rawfd.File) error {
+// emptyFolder is an empty tmpfs, attached nowhere. It comes by descriptor: mount(2) would
+// take a path in /proc, which is the container's own by now.
+func emptyFolder() (*rawfd.File, error) {
 	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return os.NewSyscallError("fsopen tmpfs", err)
+		return nil, os.NewSyscallError("fsopen tmpfs", err)
 	}
 	defer unix.Close(fs)
 	if err := unix.FsconfigSetString(fs, "source", "tmpfs"); err != nil {
-		return os.NewSyscallError("fsconfig source", err)
+		return nil, os.NewSyscallError("fsconfig source", err)
 	}
 	if err := unix.FsconfigCreate(fs); err != nil {
-		return os.NewSyscallError("fsconfig create", err)
+		return nil, os.NewSyscallError("fsconfig create", err)
 	}
 	mnt, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|
 		unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
-		return os.NewSyscallError("fsmount", err)
+		return nil, os.NewSyscallError("fsmount", err)
 	}
-	defer unix.Close(mnt)
-	return os.NewSyscallError("move_mount", unix.MoveMount(mnt, "", int(target.Fd()), "",
-		unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	return rawfd.New(mnt, "tmpfs"), nil
 }
 
 func checkDevice(f *rawfd.File, kind uint32, major, minor uint32) error {

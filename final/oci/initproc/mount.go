@@ -129,6 +129,10 @@ func (c *container) mountKernel(m specs.Mount, o *mountOptions) error {
 	if err != nil {
 		return fmt.Errorf("it must be a folder, reached without links: %w", err)
 	}
+	if c.finished != nil && m.Type == "proc" {
+		c.deferProc(m, o, target)
+		return nil
+	}
 	defer target.Close()
 	if err := mountOn(m.Source, target, m.Type, o); err != nil {
 		return err
@@ -274,9 +278,7 @@ func (c *container) bind(m specs.Mount, place int, o *mountOptions) error {
 // source is a copy of the mount that the runtime has handed over, or else one made here.
 func (c *container) source(path string, place int, o *mountOptions) (*rawfd.File, error) {
 	if i := slices.Index(c.Sources, place); i >= 0 {
-		fd := 3 + c.Preserve + descriptors + i
-		unix.CloseOnExec(fd)
-		return rawfd.New(fd, path), nil
+		return c.files.Trees[i], nil
 	}
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if o.flags&unix.MS_REC != 0 {
@@ -349,6 +351,9 @@ func (c *container) mountCgroup(m specs.Mount, o *mountOptions) error {
 }
 
 func (c *container) mountCgroup2(target *rawfd.File, o *mountOptions) error {
+	if c.finished != nil && c.has[specs.CgroupNamespace] {
+		return c.bindInto("/sys/fs/cgroup"+c.CgroupPath, target, o.flags)
+	}
 	err := mountOn("cgroup", target, "cgroup2", &mountOptions{flags: o.flags, data: o.data})
 	if err == nil || !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EBUSY) {
 		return err

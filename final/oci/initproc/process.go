@@ -72,9 +72,6 @@ func (c *container) finish() error {
 	if len(refused) > 0 {
 		c.send(Message{Type: "warning", Error: RefusedCapabilities(refused)})
 	}
-	if err := setLimits(p.Rlimits); err != nil {
-		return err
-	}
 	if err := c.awaitStart(); err != nil {
 		return err
 	}
@@ -89,6 +86,9 @@ func (c *container) finish() error {
 
 // become drops privileges and executes the process.
 func (c *container) become(path string, p *specs.Process, sets *CapabilitySets) error {
+	if err := setLimits(p.Rlimits); err != nil { // they are the process's, not the hooks'
+		return err
+	}
 	if err := sets.dropBounding(); err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ const (
 	search                  // an execve: the next may be the right one
 	await                   // read one byte; end of file means that the parent gave up
 	reclone                 // clone once more; the first child ends
-	openAs                  // openat, whose descriptor becomes the number in the fifth argument
+	openAs                  // its result becomes the descriptor of the number in the fifth argument
 	attempt                 // an error does not matter, but is kept in mind
 	otherwise               // only if the attempt before failed
 	closeOthers             // close_range, but for the reports and the second argument
@@ -141,17 +141,27 @@ func KeepSlice[T any](p *Plan, s []T) uintptr {
 	return uintptr(unsafe.Pointer(&s[0]))
 }
 
-// WriteFile appends that the child writes a file below a folder. It opens it as a
-// descriptor that is held free for it: the number that the kernel gives cannot be known
-// beforehand.
-func (p *Plan) WriteFile(folder Descriptor, path, value string) error {
+// Open appends a system call of at most four arguments whose result is a descriptor, and
+// returns the number that it will have: one that is held free for it, since the number that
+// the kernel gives cannot be known beforehand.
+func (p *Plan) Open(name string, trap uintptr, args ...uintptr) (uintptr, error) {
 	number, err := p.reserve(os.Stdin)
+	if err != nil {
+		return 0, err
+	}
+	p.add(name, openAs, trap, args...)
+	p.steps[len(p.steps)-1].args[4] = number
+	return number, nil
+}
+
+// WriteFile appends that the child writes a file below a folder.
+func (p *Plan) WriteFile(folder Descriptor, path, value string) error {
+	p.keep = append(p.keep, folder)
+	number, err := p.Open("open "+path, unix.SYS_OPENAT, folder.Fd(), p.Pointer(path),
+		unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	p.keep = append(p.keep, folder)
-	p.add("open "+path, openAs, unix.SYS_OPENAT, folder.Fd(), p.Pointer(path),
-		unix.O_WRONLY|unix.O_CLOEXEC, 0, number)
 	p.Call("write "+path, unix.SYS_WRITE, number, p.Pointer(value), uintptr(len(value)))
 	p.Call("close", unix.SYS_CLOSE, number)
 	return nil
@@ -227,6 +237,10 @@ func (p *Plan) Clone(flags uintptr) {
 	p.two = true
 	p.add("clone", reclone, unix.SYS_CLONE, flags|unix.CLONE_PARENT|uintptr(unix.SIGCHLD))
 }
+
+// Above says that descriptors below n are the child's own, before Descriptors does: numbers
+// that are held free by Open, WriteFile and ExecProtected are from n on.
+func (p *Plan) Above(n int) { p.above = max(p.above, n) }
 
 // Descriptors appends that the child has these as 0, 1, 2 …; CloseFrom or exec closes the
 // others. The files may have any numbers: copies out of the way are made before the fork.
