@@ -51,9 +51,7 @@ func (c *copying) fetch(source string, exclude *patternmatcher.PatternMatcher) (
 	if want := c.add.Checksum; want != "" && want != "sha256:"+it.nodes[0].sum {
 		return nil, fmt.Errorf("%s has digest sha256:%s, not %s", source, it.nodes[0].sum, want)
 	}
-	if it.remote = true; name == "" {
-		it.name = filepath.Base(dir)
-	}
+	it.remote = true
 	return it, nil
 }
 

@@ -238,7 +238,8 @@ func (e *Engine) newShim() (*os.Process, *shim.Conn, error) {
 		return nil, nil, err
 	}
 	defer null.Close()
-	child, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", program.Fd()),
+	// Not /proc/self, which is the child's: there, its own descriptors have taken the numbers 0 to 3.
+	child, err := os.StartProcess(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), program.Fd()),
 		[]string{"minirunc", "shim"}, &os.ProcAttr{
 			Dir: "/", Env: shimEnvironment(), Files: []*os.File{null, null, null, theirs},
 			Sys: &syscall.SysProcAttr{Setsid: true},
