@@ -78,7 +78,7 @@ build/vm/root.ext4: final/vm/image final/vm/initrd
 	$(AS_ROOT) final/vm/image build/vm
 
 vm-test: build rootfs build/vm/root.ext4 ## the tests in a virtual machine: CGROUP=v1|hybrid|v2 (v2), STEP=3, ALL=1, INIT=systemd
-	@GO="$(GO)" CGROUP="$(CGROUP)" STEP="$(NN)" ALL="$(ALL)" RUN="$(RUN)" INIT="$(INIT)" MUTANTS="$(MUTANTS)" final/vm/test
+	@GO="$(GO)" CGROUP="$(CGROUP)" STEP="$(NN)" ALL="$(ALL)" RUN="$(RUN)" INIT="$(INIT)" MUTANTS="$(MUTANTS)" FINAL="$(FINAL)" final/vm/test
 
 vm-lessons: build rootfs weave build/vm/root.ext4 ## the commands of the lessons in that virtual machine, with the same settings
 	@GO="$(GO)" CGROUP="$(CGROUP)" STEP="$(NN)" INIT="$(INIT)" final/vm/lessons
