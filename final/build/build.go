@@ -114,6 +114,10 @@ func Build(ctx context.Context, e *engine.Engine, o Options) (img *image.Image, 
 	if b.folder, err = folder(e); err != nil {
 		return nil, err
 	}
+	if b.Context != nil && b.Context.stays {
+		b.Context.sums = openSums(b.folder, b.Context.root)
+		defer b.Context.sums.save()
+	}
 	if b.lease, err = store.Lease(); err != nil {
 		return nil, err
 	}

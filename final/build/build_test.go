@@ -346,3 +346,23 @@ func FuzzDockerfile(f *testing.F) {
 		}
 	})
 }
+
+func TestSums(t *testing.T) {
+	dir := files(t, "a", "A", "b", "B", "d/c", "C")
+	name := filepath.Join(dir, "a")
+	at := time.Unix(1000, 0)
+	if err := os.Chtimes(name, at, at); err != nil {
+		t.Fatal(err)
+	}
+	if first, second, read := build.Sums(t, dir, func() {}); first != second || read != 0 {
+		t.Errorf("nothing has changed: the digests are the same: %v; %d files read", first == second, read)
+	}
+	first, second, _ := build.Sums(t, dir, func() {
+		if err := errors.Join(os.WriteFile(name, []byte("Z"), 0o644), os.Chtimes(name, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if first == second {
+		t.Error("a file of the same size and time, and another content, is not seen")
+	}
+}

@@ -21,6 +21,8 @@ import (
 type Context struct {
 	root   *os.File
 	ignore *patternmatcher.PatternMatcher
+	sums   *sums // of its files; nil for a folder that does not stay
+	stays  bool
 	close  func()
 }
 
@@ -31,7 +33,7 @@ func OpenContext(dir string) (*Context, error) {
 		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
 	}
 	root := os.NewFile(uintptr(fd), dir)
-	return &Context{root: root, close: func() { root.Close() }}, nil
+	return &Context{root: root, stays: true, close: func() { root.Close() }}, nil
 }
 
 // Close lets go of the folder; one that was made for the context is deleted.

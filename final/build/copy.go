@@ -169,7 +169,8 @@ func (c *copying) source() (*origin, error) {
 		if b.Context == nil {
 			return nil, errors.New("there is no build context to take files from")
 		}
-		return &origin{root: b.Context.root, ignore: b.Context.ignore, context: true}, nil
+		return &origin{root: b.Context.root, ignore: b.Context.ignore, context: true,
+			sums: b.Context.sums}, nil
 	}
 	other, err := c.s.other(c.from)
 	if err != nil {

@@ -12,9 +12,11 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"golang.org/x/sys/unix"
 )
 
 // Layer is the archive that a COPY or an ADD makes of a context, over a folder of lower files.
@@ -185,4 +187,38 @@ func Configure(text []byte) error {
 		}
 	}
 	return nil
+}
+
+// Sums collects a context twice as two builds do, with change in between, and gives both digests
+// and how many files were read the second time.
+func Sums(t testing.TB, dir string, change func()) (first, second string, read int) {
+	t.Helper()
+	old := settled
+	settled = -time.Hour // what was changed just now counts as well
+	defer func() { settled = old }()
+	base := t.TempDir()
+	digest := func() (string, int) {
+		c, err := OpenContext(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		s := openSums(base, c.root)
+		it, err := (&origin{root: c.root, context: true, sums: s}).collect("", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := len(it.nodes)
+		for _, n := range it.nodes {
+			if n.kind() != unix.S_IFREG || s.find(n) != "" {
+				read--
+			}
+		}
+		s.save()
+		return it.digest(), read
+	}
+	first, _ = digest()
+	change()
+	second, read = digest()
+	return first, second, read
 }

@@ -28,6 +28,9 @@ func Prune(ctx context.Context, e *engine.Engine) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := os.RemoveAll(filepath.Join(base, "sums")); err != nil {
+		return 0, err
+	}
 	freed, err := pruneCaches(filepath.Join(base, "caches"))
 	if err != nil {
 		return freed, err

@@ -109,7 +109,7 @@ func openTemp(e *engine.Engine, fill func(dir string) error) (*Context, error) {
 		release()
 		return nil, err
 	}
-	c.close = func() { c.root.Close(); release() }
+	c.stays, c.close = false, func() { c.root.Close(); release() }
 	return c, nil
 }
 

@@ -25,6 +25,7 @@ type origin struct {
 	// context says that it is a build context: its files are root's then, without attributes, and
 	// there are no devices.
 	context bool
+	sums    *sums // nil: none are known
 }
 
 // node is a file, folder or link that is copied.
@@ -228,6 +229,9 @@ func (it *item) sums() error {
 		if n.kind() != unix.S_IFREG || n.same != "" || n.data != nil {
 			continue
 		}
+		if n.sum = it.from.sums.find(n); n.sum != "" {
+			continue
+		}
 		places <- struct{}{}
 		group.Go(func() {
 			defer func() { <-places }()
@@ -259,6 +263,7 @@ func (it *item) sum(n *node) error {
 		return err
 	}
 	n.sum = hex.EncodeToString(h.Sum(nil))
+	it.from.sums.add(n)
 	return nil
 }
 

@@ -162,7 +162,7 @@ func files() ([]string, error) {
 			case "/run/minidocker", "/var/lib/minidocker/image", "/var/lib/minidocker/storage",
 				"/var/lib/minidocker/names", "/var/lib/minidocker/network",
 				"/var/lib/minidocker/volumes", // the engine's: see engineFiles
-				"/var/lib/minidocker/build/caches":
+				"/var/lib/minidocker/build/caches", "/var/lib/minidocker/build/sums":
 				return filepath.SkipDir
 			case "/run/mount": // of the mount command that a script used
 				return filepath.SkipDir
