@@ -183,7 +183,9 @@ func (e *Engine) stop(ctx context.Context, r *record, signal string, timeout *in
 
 // ignoreEnded takes it for done if there is nothing to send a signal to any more.
 func ignoreEnded(err error) error {
+	// Its shim may be deleting it at this moment.
 	if err != nil && (errors.Is(err, oci.ErrNotExist) || errors.Is(err, unix.ESRCH) ||
+		errors.Is(err, fs.ErrNotExist) ||
 		strings.Contains(err.Error(), "not running")) {
 		return nil
 	}
