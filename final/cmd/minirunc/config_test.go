@@ -254,21 +254,22 @@ func TestRootAndMounts(t *testing.T) {
 		{"mqueue and shm", "stat -f -c %T /dev/shm; grep -c mqueue /proc/mounts", nil, "tmpfs\n1"},
 		{"cgroup", "grep -c ' cgroup2\\? ' /proc/mounts | awk '{print ($1 > 0)}'; " +
 			"mkdir /sys/fs/cgroup/x 2>&1; true", nil, "1\nmkdir: .*"},
-		{"idmap", "stat -c %u:%g /mnt/x/file", func(s *specs.Spec) {
-			withMount(specs.Mount{Destination: "/mnt/x", Type: "bind", Source: source,
+		{"idmap", "stat -c %u:%g /mnt/x/bin", func(s *specs.Spec) {
+			withMount(specs.Mount{Destination: "/mnt/x", Type: "bind", Source: mappable(t),
 				Options:     []string{"bind", "idmap"},
 				UIDMappings: []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 10}},
 				GIDMappings: []specs.LinuxIDMapping{{ContainerID: 0, HostID: 2000, Size: 10}}})(s)
 		}, "1000:2000"},
-		{"ridmap", "stat -c %u:%g /mnt/x/file /mnt/x/below", func(s *specs.Spec) {
-			withMount(specs.Mount{Destination: "/mnt/x", Type: "bind", Source: source,
+		{"ridmap", "stat -c %u:%g /mnt/x/bin /mnt/x/share/passwd", func(s *specs.Spec) {
+			withMount(specs.Mount{Destination: "/mnt/x", Type: "bind", Source: mappable(t),
 				Options:     []string{"rbind", "ridmap"},
 				UIDMappings: []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 10}},
 				GIDMappings: []specs.LinuxIDMapping{{ContainerID: 0, HostID: 2000, Size: 10}}})(s)
 		}, "1000:2000\n1000:2000"},
-		{"idmap of the container's own map", "stat -c %u:%g /mnt/x/file", func(s *specs.Spec) {
+		{"idmap of the container's own map", "stat -c %u:%g /mnt/x/bin", func(s *specs.Spec) {
 			mapped(s)
-			bind("bind", "idmap")(s)
+			withMount(specs.Mount{Destination: "/mnt/x", Type: "bind", Source: mappable(t),
+				Options: []string{"bind", "idmap"}})(s)
 		}, "0:0"},
 		{"destination is a link", "cat /linked/file; ls -d /mnt/goal/file", func(s *specs.Spec) {
 			withMount(specs.Mount{Destination: "/linked", Type: "bind", Source: source, Options: []string{"bind"}})(s)
@@ -281,6 +282,22 @@ func TestRootAndMounts(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.Remove(filepath.Join(rootfs, "linked")) })
 	runConfigs(t, all)
+}
+
+// mappable is a folder with a mount below, both of the machine's own file system: before
+// Linux 6.3 the owners of a tmpfs cannot be mapped.
+func mappable(t *testing.T) string {
+	t.Helper()
+	if strings.Contains(mounts(t), " /mnt/share ") {
+		return "/mnt"
+	}
+	for _, m := range [][2]string{{"/usr", "/mnt"}, {"/etc", "/mnt/share"}} {
+		if err := unix.Mount(m[0], m[1], "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(m[1], unix.MNT_DETACH) })
+	}
+	return "/mnt"
 }
 
 func TestRootfsPropagation(t *testing.T) {

@@ -329,7 +329,7 @@ func TestConformance_Features(t *testing.T) {
 		case "bind", "rbind":
 			m.Source, m.Type = "/tmp", "bind"
 		case "idmap", "ridmap":
-			m.Source, m.Type, m.Options = rootfs, "bind", []string{"rbind", option}
+			m.Source, m.Type, m.Options = mappable(t), "bind", []string{"rbind", option}
 			m.UIDMappings = []specs.LinuxIDMapping{{HostID: 1000, Size: 10}}
 			m.GIDMappings = m.UIDMappings
 		case "remount":

@@ -180,7 +180,7 @@ func TestCommands_AtOnce(t *testing.T) {
 func TestCreateDelete_Rounds(t *testing.T) {
 	before := leftovers(t)
 	rounds := 500
-	if testing.Short() {
+	if testing.Short() || os.Getenv("MINIDOCKER_TIME_SCALE") != "" {
 		rounds = 50
 	}
 	b := newBundle(t, "exec sleep 1000")
