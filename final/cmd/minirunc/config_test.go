@@ -288,16 +288,17 @@ func TestRootAndMounts(t *testing.T) {
 // Linux 6.3 the owners of a tmpfs cannot be mapped.
 func mappable(t *testing.T) string {
 	t.Helper()
-	if strings.Contains(mounts(t), " /mnt/share ") {
-		return "/mnt"
+	dir, err := os.MkdirTemp("", "mappable")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, m := range [][2]string{{"/usr", "/mnt"}, {"/etc", "/mnt/share"}} {
+	for _, m := range [][2]string{{"/usr", dir}, {"/etc", dir + "/share"}} {
 		if err := unix.Mount(m[0], m[1], "", unix.MS_BIND, ""); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = unix.Unmount(m[1], unix.MNT_DETACH) })
 	}
-	return "/mnt"
+	return dir
 }
 
 func TestRootfsPropagation(t *testing.T) {
