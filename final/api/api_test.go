@@ -75,7 +75,7 @@ func ask(t testing.TB, socket, method, path, kind, body string) (int, string) {
 func TestRefuses(t *testing.T) {
 	socket := serve(t)
 	deep := strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 100)
-	long := `{"Image":"` + strings.Repeat("x", 5<<20) + `"}`
+	long := `{"Image":"` + strings.Repeat("x", maxBody) + `"}`
 	for _, c := range []struct {
 		method, path, kind, body string
 		status                   int
