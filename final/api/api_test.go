@@ -5,8 +5,10 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -41,9 +43,9 @@ func serve(t testing.TB) string {
 	server := &http.Server{Handler: s}
 	go func() { _ = server.Serve(listeners[0]) }()
 	t.Cleanup(func() {
-		server.Close()
+		_ = server.Close()
 		s.Close()
-		e.Close()
+		_ = e.Close()
 	})
 	return path
 }
@@ -52,7 +54,9 @@ func serve(t testing.TB) string {
 func ask(t testing.TB, socket, method, path, kind, body string) (int, string) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
-		Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return net.Dial("unix", socket)
+		}}}
 	r, err := http.NewRequest(method, "http://d"+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
@@ -127,9 +131,9 @@ func TestPing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	fmt.Fprint(conn, "HEAD /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
-	response, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: "HEAD"})
+	response, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: http.MethodHead})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +164,7 @@ func TestMany(t *testing.T) {
 					return
 				}
 				fmt.Fprint(conn, "POST /containers/create HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
-				conn.Close()
+				_ = conn.Close()
 				return
 			}
 			if status, body := ask(t, socket, "GET", "/v1.47/containers/json", "", ""); status != 200 || body != "[]\n" {
@@ -183,7 +187,7 @@ func TestEvents_Gone(t *testing.T) {
 	if err != nil || !strings.Contains(line, "200") {
 		t.Fatalf("got %q, %v: no head before the first event", line, err)
 	}
-	conn.Close()
+	_ = conn.Close()
 	if status, _ := ask(t, socket, "POST", "/volumes/create", "application/json", `{"Name":"v"}`); status != 201 {
 		t.Errorf("got %d", status)
 	}
@@ -270,7 +274,7 @@ func TestHijack_HalfClose(t *testing.T) {
 func TestHijack_Gone(t *testing.T) {
 	h, conn := hijackedPair(t, true)
 	conn.Close()
-	if in, err := io.ReadAll(h.input(true)); string(in) != "early " || err != errHalf {
+	if in, err := io.ReadAll(h.input(true)); string(in) != "early " || !errors.Is(err, errHalf) {
 		t.Errorf("got %q, %v", in, err)
 	}
 	select {
@@ -278,7 +282,7 @@ func TestHijack_Gone(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Error("it is not noticed")
 	}
-	if _, err := io.WriteString(h, "x"); err != errGone {
+	if _, err := io.WriteString(h, "x"); !errors.Is(err, errGone) {
 		t.Errorf("writing gives %v", err)
 	}
 }
@@ -332,7 +336,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(strings.Repeat("[", 100))
 	f.Add(`"\"{[`)
 	f.Fuzz(func(t *testing.T, text string) {
-		r := httptest.NewRequest("POST", "/", strings.NewReader(text))
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(text))
 		r.Header.Set("Content-Type", "application/json")
 		var body createRequest
 		err := decode(r, &body, false)
@@ -342,7 +346,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil && statusOf(err) != http.StatusBadRequest && statusOf(err) != http.StatusRequestEntityTooLarge {
 			t.Errorf("%q: %v", text, err)
 		}
-		r = httptest.NewRequest("GET", "/", nil)
+		r = httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Form = map[string][]string{"filters": {text}}
 		if _, err := filters(r); err != nil && statusOf(err) != http.StatusBadRequest {
 			t.Errorf("%q: %v", text, err)
