@@ -212,6 +212,6 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s --help: %d %s", path, s.status, s.out.String())
 		}
 	}
-	s.run("build", ".").want(1, "", "unknown command: minidocker build")
+	s.run("nosuch", ".").want(1, "", "unknown command: minidocker nosuch")
 	s.run("__complete", "pull", "--pl").want(0, "--platform\n", "")
 }
