@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -67,5 +69,24 @@ func TestSite_ALessonWithoutAHeading(t *testing.T) {
 	status := weave(&call{f.write(t), []string{"site"}, &out, &errs})
 	if status != 1 || !strings.Contains(errs.String(), "step01-one/README.md has no heading") {
 		t.Errorf("status %d: %s", status, errs.String())
+	}
+}
+
+func TestServe_TellsPagesToStayAtHome(t *testing.T) {
+	t.Parallel()
+	dir := files{"go.mod": "", "step/03.html": "process 1"}.write(t)
+	server := httptest.NewServer(site(dir))
+	defer server.Close()
+	answer, err := server.Client().Get(server.URL + "/step/03.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil || string(body) != "process 1" {
+		t.Errorf("got %q, %v", body, err)
+	}
+	if csp := answer.Header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'self'") {
+		t.Errorf("got policy %q", csp)
 	}
 }
