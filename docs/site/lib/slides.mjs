@@ -82,10 +82,10 @@ function code(section, many) {
   const found = (section?.blocks ?? []).map((b, i) => ({ ...b, i, after: textAfter(section.blocks, i) }))
     .filter((b) => ['diff', 'go'].includes(b.lang))
     .map((b) => ({ ...b, shown: b.lang === 'diff' ? essence(b.lines) : b.lines }))
-    .filter((b) => b.shown.length > 3 && !/^(import|package|\/\/go:build|@@ package)/.test(b.shown[0]))
+    .filter((b) => b.shown.length > 3 && !/^(import|package|\/\/go:build|@@ (package|imports|func main|type config) @@)/.test(b.shown[0]))
   // What has much to be said of it, and fits; a change rather than what is new.
   const fresh = (b) => (b.lang === 'go' ? b.shown : b.shown.filter((l) => /^[+-]/.test(l))).length
-  const weight = (b) => (b.lang === 'diff' ? 8 : 0) + Math.min(10, b.after.length / 80) + Math.min(8, fresh(b)) - Math.max(0, b.shown.length - lines)
+  const weight = (b) => (b.lang === 'diff' ? 6 : 0) + Math.min(15, b.after.length / 60) + Math.min(8, fresh(b)) - Math.max(0, b.shown.length - lines) / 3
   const best = [...found].sort((a, b) => weight(b) - weight(a)).slice(0, many)
   return found.filter((b) => best.includes(b)).map((b) => {
     const file = b.lang === 'diff' ? b.lines[1]?.replace(/^\+\+\+ [^/]*\//, '')
