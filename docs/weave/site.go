@@ -136,7 +136,7 @@ func (r *repo) linked() (map[string][]string, error) {
 			}
 			name := path.Join(path.Dir(from), dest)
 			s := r.stepOf(name)
-			if s != nil && (name == s.name || isCode(name)) {
+			if s != nil && (name == s.name || isCode(name)) || path.Ext(name) == ".svg" {
 				continue
 			}
 			linked[name] = r.within(name)
