@@ -48,9 +48,11 @@ build/share/minidocker/busybox-%.tar: build/rootfs/%
 	@mv $@.new $@
 
 # Not root: look first, and ask sudo only if something is missing.
-.PHONY: tools
+.PHONY: tools engine-tools
 tools:
 	@final/tests/tools || $(AS_ROOT) final/tests/tools -i
+engine-tools:
+	@final/tests/tools engine || $(AS_ROOT) final/tests/tools -i engine
 
 .PHONY: weave
 weave:
@@ -68,7 +70,7 @@ user-shell: need-step rootfs weave ## STEP=05: the same as an ordinary user, for
 	@$(WEAVE) shell -user $(STEP)
 
 # The tests see the machine from outside, as root. They are compiled as whoever you are.
-test: tools build rootfs ## all tests, or those of one step: STEP=03
+test: $(if $(STEP),tools,engine-tools) build rootfs ## all tests, or those of one step: STEP=03
 	MINIDOCKER_BIN=$(CURDIR)/build/bin $(GO) test -count=1 -parallel 4 $(if $(AS_ROOT),-exec '$(AS_ROOT)') \
 		$(if $(STEP),./$(STEPDIR),./...)
 
