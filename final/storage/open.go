@@ -31,6 +31,7 @@ import (
 
 	"minidocker/final/fsmount"
 	"minidocker/final/storage/btrfs"
+	"minidocker/final/storage/devicemapper"
 	"minidocker/final/storage/driver"
 	"minidocker/final/storage/fuse"
 	"minidocker/final/storage/overlay"
@@ -59,15 +60,19 @@ type choice struct {
 	// works says why the driver does not work at a folder, or nil.
 	works func(dir string) error
 	open  func(dir string) (Driver, error)
+	// chosen: it is taken only if somebody chooses it.
+	chosen bool
 }
 
 // choices are the drivers, those first that are taken first where nobody has chosen.
 var choices = []choice{
-	{"overlay", overlay.Works, func(dir string) (Driver, error) { return overlay.Open(dir) }},
-	{"btrfs", btrfs.Works, func(dir string) (Driver, error) { return btrfs.Open(dir) }},
+	{"overlay", overlay.Works, func(dir string) (Driver, error) { return overlay.Open(dir) }, false},
+	{"btrfs", btrfs.Works, func(dir string) (Driver, error) { return btrfs.Open(dir) }, false},
 	{"fuse", func(dir string) error { return fuse.Works(dir) },
-		func(dir string) (Driver, error) { return fuse.Open(dir) }},
-	{"vfs", nil, func(dir string) (Driver, error) { return vfs.Open(dir) }},
+		func(dir string) (Driver, error) { return fuse.Open(dir) }, false},
+	{"vfs", nil, func(dir string) (Driver, error) { return vfs.Open(dir) }, false},
+	{"devicemapper", devicemapper.Works,
+		func(dir string) (Driver, error) { return devicemapper.Open(dir) }, true},
 }
 
 // Open opens the storage at the folder root with the driver of that name. Without a name it is
@@ -146,6 +151,9 @@ func pick(root string) (name, reason string, err error) {
 	}
 	var not []string
 	for _, c := range choices {
+		if c.chosen {
+			continue
+		}
 		if c.works != nil {
 			if err := c.works(root); err != nil {
 				not = append(not, fmt.Sprintf("%s: %v", c.name, err))
