@@ -77,7 +77,7 @@ const (
 
 // Main runs a command line (without the program's name) and gives the exit status.
 func (c *CLI) Main(ctx context.Context, args []string) int {
-	err := c.run(ctx, args)
+	err := errors.Join(c.run(ctx, args), c.close())
 	if err == nil {
 		return 0
 	}
@@ -222,6 +222,14 @@ func (c *CLI) Engine() (Engine, error) {
 		c.engine = e
 	}
 	return c.engine, nil
+}
+
+// close lets go of the engine, if there is one.
+func (c *CLI) close() error {
+	if closer, ok := c.engine.(io.Closer); ok {
+		return closer.Close()
+	}
+	return nil
 }
 
 // exec becomes minidockerd, or says that this program lacks the command.

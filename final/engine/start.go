@@ -303,6 +303,10 @@ func (s *starting) mountRoot() error {
 	if s.root, err = fsmount.New(mounts[0].Type, mounts[0].Source, mounts[0].Options); err != nil {
 		return err
 	}
+	// From now on the mount alone holds what is behind it, so it goes with the container.
+	if err := s.e.layers.Release(s.ID); err != nil {
+		return err
+	}
 	return os.MkdirAll(s.rootDir(), 0o755)
 }
 

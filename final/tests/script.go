@@ -324,10 +324,15 @@ func (j job) setup(env *testscript.Env) error {
 
 // condition knows [since:NN]: the program under test is step NN's or a later one's; and
 // [cgroup:v1] and [cgroup:v2]: the controllers are in hierarchies of v1, in that of v2; and
-// [user-xattr]: the store can keep attributes user.…, as a tmpfs can since Linux 6.6.
+// [user-xattr]: the store can keep attributes user.…, as a tmpfs can since Linux 6.6; and
+// [device-mapper]: the kernel has it.
 func (j job) condition(cond string) (bool, error) {
 	if version, ok := strings.CutPrefix(cond, "cgroup:"); ok {
 		return cgroupV2() == (version == "v2"), nil
+	}
+	if cond == "device-mapper" {
+		_, err := os.Stat("/dev/mapper/control")
+		return err == nil, nil
 	}
 	if cond == "user-xattr" {
 		err := unix.Setxattr("/var/lib", "user.minidocker", []byte("x"), 0)

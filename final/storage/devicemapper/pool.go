@@ -354,7 +354,8 @@ func (p *pool) hide(id int) error {
 	return p.control.remove(p.volumeName(id), true)
 }
 
-// patience is how long a device may still be in use by what has ended: a mount namespace goes late.
+// patience is how long a device may still be in use by what has ended: a mount namespace goes late,
+// and so does the device that was in it.
 const patience = 2 * time.Second
 
 // delete deletes a volume and its device. It is nil if there is none, and EBUSY if it is mounted.
@@ -362,17 +363,18 @@ func (p *pool) delete(id int) error {
 	for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		err := p.control.remove(p.volumeName(id), false)
 		if err == nil {
-			break
+			err = p.control.message(p.poolName(), fmt.Sprint("delete ", id))
 		}
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(limit) {
+		if errors.Is(err, unix.ENODATA) {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		if time.Now().After(limit) {
 			return fmt.Errorf("something is mounted there, unmount it first: %w", err)
 		}
 	}
-	err := p.control.message(p.poolName(), fmt.Sprint("delete ", id))
-	if errors.Is(err, unix.ENODATA) {
-		return nil
-	}
-	return err
 }
 
 // close lets go of the pool. The last one takes its device away, or has it go with the last volume

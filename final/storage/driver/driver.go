@@ -81,7 +81,8 @@ type Driver interface {
 	// a device or a server must be ready for it, this makes it ready, until Release.
 	Mounts(id string, o MountOptions) ([]Mount, error)
 
-	// Release undoes what Mounts made ready. It is nothing if nothing is.
+	// Release undoes what Mounts made ready, but what is mounted stays until it is unmounted. It
+	// is nothing if nothing is.
 	Release(id string) error
 
 	// Changes are the differences from the parent, sorted by path.
