@@ -13,8 +13,8 @@
 // A volume is 10 GiB large and has only those blocks of 64 KiB that were written to; a snapshot has
 // its origin's, until either of them writes to one: then it gets a copy of its own.
 //
-// Docker had it as its driver of the same name until 2023. On loop devices it was never for more
-// than to try it: each block goes through two file systems.
+// Docker had a driver of the same name up to version 24. On loop devices it was never for more than
+// to try it: each block goes through two file systems.
 //
 // See Documentation/admin-guide/device-mapper/thin-provisioning.rst, dmsetup(8), loop(4).
 package devicemapper
