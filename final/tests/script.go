@@ -189,7 +189,7 @@ func (j job) run() int {
 	}
 	// testscript waits for all who hold a command's output open. The end of this
 	// process is the end of the sandbox, and so of them too.
-	time.AfterFunc(scale(40*time.Second), func() {
+	time.AfterFunc(scale(j.patience()+10*time.Second), func() {
 		fmt.Println("FAIL: the script does not end")
 		os.Exit(1)
 	})
@@ -205,7 +205,7 @@ func (j job) run() int {
 			WorkdirRoot:         j.Work,
 			RequireExplicitExec: true,
 			RequireUniqueNames:  true,
-			Deadline:            time.Now().Add(scale(30 * time.Second)),
+			Deadline:            time.Now().Add(scale(j.patience())),
 		})
 	}()
 	<-done
@@ -230,6 +230,15 @@ func (j job) run() int {
 		return 1
 	}
 	return 0
+}
+
+// patience is how long the script may take. The engine's talk to other people's programs, of which
+// some take their time.
+func (j job) patience() time.Duration {
+	if j.Step == engineStep {
+		return 2 * time.Minute
+	}
+	return 30 * time.Second
 }
 
 // scale stretches a time limit on slow machines: MINIDOCKER_TIME_SCALE=10 in the VM.

@@ -44,7 +44,7 @@ var sessionEnv = []string{
 const pause = 10 * time.Millisecond
 
 // patience is how long to wait for what should take milliseconds.
-func patience() time.Duration { return scale(10 * time.Second) }
+func patience() time.Duration { return scale(20 * time.Second) }
 
 // sessions are those of one script, by name.
 type sessions struct {
