@@ -44,6 +44,7 @@ func (r *repo) check(out io.Writer) (problemList, error) {
 		r.checkBlocks(p, &problems)
 		r.checkPlaces(p, &problems)
 		checkConsole(p, &problems)
+		checkPictures(p, &problems)
 		if err := r.checkLinks(p, &problems); err != nil {
 			return nil, err
 		}
