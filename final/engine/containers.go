@@ -39,7 +39,8 @@ func (e *Engine) runningContainer(ref string) (*record, *shim.State, error) {
 }
 
 // Kill sends a signal to a container's first process; "": SIGKILL.
-func (e *Engine) Kill(_ context.Context, ref, signal string) error {
+// SIGKILL is waited for.
+func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 	sig := unix.SIGKILL
 	if signal != "" {
 		var err error
@@ -65,11 +66,23 @@ func (e *Engine) Kill(_ context.Context, ref, signal string) error {
 			return err
 		}
 	}
+	var ended <-chan error
+	if sig == unix.SIGKILL {
+		ended = e.watch(ctx, r.ID)
+	}
 	if err := e.runtime().Kill(r.ID, sig, false); err != nil {
 		return failed(Conflict, "cannot kill container: %s: %w", ref, err)
 	}
 	e.containerEvent(r, "kill", map[string]string{"signal": itoa(int(sig))})
-	return nil
+	if ended == nil {
+		return nil
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(10 * time.Second):
+		return failed(Internal, "container %s does not end, not even by SIGKILL", r.ID)
+	}
 }
 
 // wanted tells the shim that somebody wants the container to end, so that it is not started again.
@@ -451,6 +464,13 @@ func (e *Engine) clear(id string) {
 	}
 	if e.layers.Exists(id) && e.layers.Remove(id) != nil {
 		return
+	}
+	names, err := os.ReadDir(filepath.Join(e.o.Root, "names"))
+	if err != nil {
+		return
+	}
+	for _, name := range names { // it may have taken one already
+		e.release(name.Name(), id)
 	}
 	os.RemoveAll(e.dir(id))
 }
