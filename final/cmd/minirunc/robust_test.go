@@ -35,6 +35,15 @@ func leftovers(t *testing.T) string {
 	return fmt.Sprintf("%v\n%v\n%v\n%v\n%s", groups, folders, temporary, processes, mounts(t))
 }
 
+// rounds is how often something is tried in the hope that it fails: less in a virtual machine
+// without hardware for it, where all takes ten times as long.
+func rounds(n int) int {
+	if testing.Short() || os.Getenv("MINIDOCKER_TIME_SCALE") != "" {
+		return n / 5
+	}
+	return n
+}
+
 func busy(s *specs.Spec) {
 	mapped(s)
 	s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/true"}}}
@@ -49,7 +58,7 @@ func TestCreate_Killed(t *testing.T) {
 			b.background("create")
 			whole := time.Since(start)
 			b.must("delete", "--force", b.id)
-			for range 60 {
+			for range rounds(60) {
 				cmd := b.cmd("create", b.id)
 				if err := cmd.Start(); err != nil {
 					t.Fatal(err)
@@ -74,7 +83,7 @@ func TestRun_Killed(t *testing.T) {
 	b.up()
 	whole := time.Since(start)
 	b.must("delete", "--force", b.id)
-	for range 100 {
+	for range rounds(100) {
 		cmd := b.cmd("run", "--detach", b.id)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -91,7 +100,7 @@ func TestRun_Killed(t *testing.T) {
 func TestStart_Killed(t *testing.T) {
 	before := leftovers(t)
 	b := newBundle(t, "exec sleep 1000")
-	for range 30 {
+	for range rounds(30) {
 		b.background("create")
 		cmd := b.cmd("start", b.id)
 		if err := cmd.Start(); err != nil {
@@ -111,7 +120,7 @@ func TestStart_Killed(t *testing.T) {
 func TestDelete_Killed(t *testing.T) {
 	before := leftovers(t)
 	b := newBundle(t, "exec sleep 1000")
-	for range 30 {
+	for range rounds(30) {
 		b.up()
 		cmd := b.cmd("delete", "--force", b.id)
 		if err := cmd.Start(); err != nil {
@@ -179,12 +188,8 @@ func TestCommands_AtOnce(t *testing.T) {
 
 func TestCreateDelete_Rounds(t *testing.T) {
 	before := leftovers(t)
-	rounds := 500
-	if testing.Short() || os.Getenv("MINIDOCKER_TIME_SCALE") != "" {
-		rounds = 50
-	}
 	b := newBundle(t, "exec sleep 1000")
-	for range rounds {
+	for range rounds(500) {
 		b.background("create")
 		b.must("delete", "--force", b.id)
 	}
