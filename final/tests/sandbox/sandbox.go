@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,7 +63,8 @@ func outer() int {
 		return fail(errors.New("making namespaces takes root: use make, or sudo"))
 	}
 	runtime.LockOSThread() // Pdeathsig is about the thread
-	name := fmt.Sprintf("minidocker-sandbox-%d", os.Getpid())
+	// Not by the number alone, which a killed one may have had, whose groups are there still.
+	name := fmt.Sprintf("minidocker-sandbox-%d-%d", os.Getpid(), time.Now().UnixNano())
 	groups, err := makeGroups(name)
 	defer func() {
 		if err := removeGroups(groups); err != nil {
