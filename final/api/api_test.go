@@ -3,6 +3,7 @@
 package api
 
 import (
+	"archive/tar"
 	"bufio"
 	"bytes"
 	"context"
@@ -190,6 +191,45 @@ func TestEvents_Gone(t *testing.T) {
 	_ = conn.Close()
 	if status, _ := ask(t, socket, "POST", "/volumes/create", "application/json", `{"Name":"v"}`); status != 201 {
 		t.Errorf("got %d", status)
+	}
+}
+
+// A body may come slowly: the answer's head goes out before its end, and nothing of it is lost.
+func TestImport_SlowBody(t *testing.T) {
+	socket := serve(t)
+	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	if err := w.WriteHeader(&tar.Header{Name: "file", Mode: 0o644, Size: int64(len(content))}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.Write(content)
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	slow, send := io.Pipe()
+	go func() {
+		all := archive.Bytes()
+		_, err := send.Write(all[:len(all)/2])
+		time.Sleep(4 * lazyBegin)
+		if err == nil {
+			_, err = send.Write(all[len(all)/2:])
+		}
+		send.CloseWithError(err)
+	}()
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return net.Dial("unix", socket)
+		}}}
+	response, err := client.Post("http://d/images/create?fromSrc=-&repo=slow", "application/x-tar", slow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+	defer response.Body.Close()
+	said, err := io.ReadAll(response.Body)
+	if err != nil || !strings.Contains(string(said), "sha256:") {
+		t.Errorf("%s, %v", said, err)
 	}
 }
 

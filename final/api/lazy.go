@@ -31,6 +31,9 @@ const (
 )
 
 func newLazy(w http.ResponseWriter, kind string) *lazy {
+	// The answer may begin while the request's body is being read: without this the server would
+	// read what is left of it, and throw it away. Of HTTP/2 it is so anyway, which is an error here.
+	_ = http.NewResponseController(w).EnableFullDuplex()
 	l := &lazy{w: w, kind: kind}
 	l.timer = time.AfterFunc(lazyBegin, l.tick)
 	return l
