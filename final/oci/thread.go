@@ -23,7 +23,7 @@ import (
 // process. It says whether it has.
 func (b *creation) startByThread() (bool, error) {
 	o := b.opts
-	if !o.Run || o.Prepare != nil || b.runtime.NoPivot || b.runtime.Rootless || os.Geteuid() != 0 ||
+	if !o.Run || b.runtime.NoPivot || b.runtime.Rootless || os.Geteuid() != 0 ||
 		!initproc.ByThread(b.spec) || !spawnProtected(b.spec, b.spec.Process) {
 		return false, nil
 	}
@@ -74,14 +74,27 @@ func (b *creation) onThread() error {
 	if err != nil {
 		return err
 	}
+	prepared := b.prepareBeside()
 	finished, err := initproc.Finish(config, b.spec, files)
+	if err == nil {
+		defer finished.Close()
+	}
+	notByThread := errors.Is(err, initproc.ErrNotByThread)
+	if failed := <-prepared; failed != nil && (err == nil || notByThread) {
+		return failed
+	}
+	if notByThread {
+		if failed := b.keepNetwork(); failed != nil {
+			return failed
+		}
+		return err
+	}
 	if err != nil {
 		if initproc.IsProgramError(err) {
 			return &initError{err.Error(), initproc.ProgramStatus(err)}
 		}
 		return err
 	}
-	defer finished.Close()
 	plan := spawn.New(unix.CLONE_NEWPID, entrances.Into())
 	defer plan.Close()
 	if err := b.fillPlan(plan, entrances, finished, newCgroup); err != nil {
@@ -101,6 +114,39 @@ func (b *creation) onThread() error {
 	}
 	b.Pid = child.Pid
 	b.undo = append(b.undo, func() error { b.killInit(); return nil })
+	return nil
+}
+
+// prepareBeside calls Prepare for the thread, which has the container's namespaces, and returns
+// what tells its end.
+func (b *creation) prepareBeside() <-chan error {
+	prepared := make(chan error, 1)
+	if b.opts.Prepare == nil {
+		prepared <- nil
+		return prepared
+	}
+	tid := unix.Gettid()
+	go func() { prepared <- b.opts.Prepare(tid) }()
+	return prepared
+}
+
+// keepNetwork lets init go on in the network namespace that Prepare has prepared.
+func (b *creation) keepNetwork() error {
+	if b.opts.Prepare == nil {
+		return nil
+	}
+	b.opts.Prepare = nil
+	for i, ns := range b.spec.Linux.Namespaces {
+		if ns.Type != specs.NetworkNamespace || ns.Path != "" {
+			continue
+		}
+		f, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			return err
+		}
+		b.undo = append(b.undo, f.Close)
+		b.spec.Linux.Namespaces[i].Path = fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	}
 	return nil
 }
 
