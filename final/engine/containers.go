@@ -388,8 +388,29 @@ func (e *Engine) Rename(_ context.Context, ref, name string) error {
 		return err
 	}
 	e.release(old, l.ID)
+	if err := e.tellName(l); err != nil {
+		return err
+	}
 	e.containerEvent(l.record, "rename", map[string]string{"oldName": "/" + old})
 	return nil
+}
+
+// tellName tells the neighbours and the shim of a running container its new name.
+func (e *Engine) tellName(l *locked) error {
+	if !shim.Alive(l.runDir()) {
+		return nil
+	}
+	if err := e.networks.Rename(l.ID, l.Name); err != nil {
+		return err
+	}
+	conn, _, err := e.ask(l.ID, shim.Request{Do: "rename", Name: l.Name})
+	if Code(err) == Conflict { // it has ended meanwhile
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // Update changes a container's limits, of which those that are zero stay as they are, and when it

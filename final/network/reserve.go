@@ -239,6 +239,41 @@ func (s *Store) owner(path string) (string, error) {
 	return "", removeIfThere(path) // its record may have been lost
 }
 
+// Rename gives a running container another name, by which its neighbours find it from then on.
+func (s *Store) Rename(container, name string) error {
+	lock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if s.retired(container) {
+		return nil
+	}
+	endpoints, err := s.of(container)
+	if err != nil {
+		return err
+	}
+	for _, e := range endpoints {
+		renamed := *e
+		renamed.Names = append([]string{name}, e.Names[min(1, len(e.Names)):]...)
+		// First what is new: whoever is killed in between leaves one name too many, of its own.
+		if err := writeRecord(s.endpointFile(container, e.Network), &renamed, false); err != nil {
+			return err
+		}
+		if err := s.claim(&renamed); err != nil {
+			return err
+		}
+		old := s.claims(e)
+		for path := range s.claims(&renamed) {
+			delete(old, path)
+		}
+		if err := s.unclaim(old); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // claim puts up the signs that e's addresses, names and ports are taken. On a machine that has
 // lost its record one may be there: it is replaced.
 func (s *Store) claim(e *Endpoint) error {

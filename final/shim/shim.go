@@ -169,7 +169,7 @@ func (a *Attach) Count() int {
 
 // Request is what a client wants of a shim.
 type Request struct {
-	// Do is attach, exec, resize, wait, stopped or policy.
+	// Do is attach, exec, resize, wait, stopped, rename or policy.
 	Do     string
 	Attach *Attach
 	// Of exec: the process, and the ID that it has from the caller. Keep says that it goes on
@@ -179,6 +179,7 @@ type Request struct {
 	Keep    bool
 	// Of resize; Exec says of what, "" for the container.
 	Rows, Columns uint16
+	Name          string // of rename
 	// Of policy: when to start it again.
 	Restart    string
 	MaxRetries int

@@ -109,6 +109,11 @@ func (s *server) answer(c *shim.Conn) {
 		s.mu.Unlock()
 		s.writeState()
 		reply(c, nil)
+	case "rename":
+		s.mu.Lock()
+		s.Config.Name = r.Name
+		s.mu.Unlock()
+		reply(c, nil)
 	case "policy":
 		s.mu.Lock()
 		s.Config.Restart, s.Config.MaxRetries = r.Restart, r.MaxRetries

@@ -266,5 +266,8 @@ func (s *server) writeState() {
 }
 
 func (s *server) event(action string, attributes map[string]string) {
-	shim.Happened(s.Config.Events, shim.ContainerEvent(&s.Config, action, attributes))
+	s.mu.Lock()
+	m := shim.ContainerEvent(&s.Config, action, attributes)
+	s.mu.Unlock()
+	shim.Happened(s.Config.Events, m)
 }
