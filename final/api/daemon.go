@@ -68,7 +68,7 @@ func Run(ctx context.Context, e *engine.Engine, c Config) error {
 		go func() { failed <- server.Serve(l) }()
 	}
 	ready()
-	go tidy(c.Log, e)
+	go begin(ctx, c.Log, e)
 	select {
 	case err := <-failed:
 		return errors.Join(err, server.Close())
@@ -119,10 +119,14 @@ func reap(ctx context.Context, e *engine.Engine) {
 	}
 }
 
-// tidy puts in order what was left while no daemon was there, beside the first requests.
-func tidy(l *logrus.Logger, e *engine.Engine) {
+// begin puts in order what was left while no daemon was there, and starts what is to run whenever
+// one is, beside the first requests.
+func begin(ctx context.Context, l *logrus.Logger, e *engine.Engine) {
 	if err := e.Sweep(); err != nil {
 		l.WithError(err).Warn("tidy up")
+	}
+	if err := e.Boot(ctx); err != nil {
+		l.WithError(err).Warn("start containers that are always to run")
 	}
 }
 
