@@ -31,7 +31,9 @@ const pages = (list) =>
 const begin = pages({ 'README.md': 'What this is', 'docs/start.md': 'Start here' })
 const engine = pages({
   'docs/final.md': 'From step 09 to the engine', 'final/README.md': 'The engine',
-  'docs/final/network.md': 'Its networks'
+  'docs/final/storage.md': 'Its storage', 'docs/final/network.md': 'Its networks',
+  'docs/final/build.md': 'Building images', 'docs/final/api.md': 'The daemon',
+  'docs/beyond.md': 'Beyond one machine'
 })
 const reference = pages({
   'docs/troubleshooting.md': 'When it does not work', 'docs/glossary.md': 'Glossary',
