@@ -4,6 +4,7 @@ package tests
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -99,6 +100,8 @@ type Setup struct {
 	Escape  string // path of the program docs/labs/escape
 	Lookup  string // path of the program docs/labs/lookup
 	Peer    string // path of the program docs/labs/peer
+	// Patience is how long a script may take; 0: half a minute, enough for one that is to fail.
+	Patience time.Duration
 }
 
 // Result is what came of it. Log is what testscript printed.
@@ -232,14 +235,7 @@ func (j job) run() int {
 	return 0
 }
 
-// patience is how long the script may take. The engine's talk to other people's programs, of which
-// some take their time.
-func (j job) patience() time.Duration {
-	if j.Step == engineStep {
-		return 2 * time.Minute
-	}
-	return 30 * time.Second
-}
+func (j job) patience() time.Duration { return cmp.Or(j.Patience, 30*time.Second) }
 
 // scale stretches a time limit on slow machines: MINIDOCKER_TIME_SCALE=10 in the VM.
 func scale(d time.Duration) time.Duration {

@@ -32,7 +32,8 @@ func TestSolutions(t *testing.T) {
 	}
 	setup := Setup{
 		Rootfs: Rootfs(t, top), Escape: Lab(t, top, "escape"), Lookup: Lab(t, top, "lookup"),
-		Peer: Lab(t, top, "peer"),
+		Peer:     Lab(t, top, "peer"),
+		Patience: longPatience,
 	}
 	for _, e := range exercises {
 		t.Run(e.Name, func(t *testing.T) {

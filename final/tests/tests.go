@@ -19,6 +19,7 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+	"time"
 )
 
 // stepDir matches the name of a step's folder; its group is the number.
@@ -49,6 +50,8 @@ func RunStep(t *testing.T) {
 		Escape:  Lab(t, top, "escape"),
 		Lookup:  Lab(t, top, "lookup"),
 		Peer:    Lab(t, top, "peer"),
+		// Seconds, mostly; but nobody knows what else the machine does.
+		Patience: longPatience,
 	}
 	for _, s := range Scripts(t) {
 		if s.Since > step {
@@ -69,6 +72,9 @@ func RunStep(t *testing.T) {
 	}
 }
 
+// longPatience is that with scripts that are to pass.
+const longPatience = 3 * time.Minute
+
 // mustFailBefore runs the scripts that are new in this step on the previous step's program.
 func mustFailBefore(t *testing.T, dir string, setup Setup) {
 	step := setup.Step
@@ -77,6 +83,7 @@ func mustFailBefore(t *testing.T, dir string, setup Setup) {
 		t.Fatalf("no folder of step %d beside %s", step-1, dir)
 	}
 	setup.Step--
+	setup.Patience = 0
 	setup.Program = Build(t, previous[0])
 	found := false
 	for _, s := range Scripts(t) {
@@ -145,6 +152,10 @@ func Rootfs(t testing.TB, top string) string {
 	dir := filepath.Join(top, "build", "rootfs", runtime.GOARCH)
 	if fromEnv := os.Getenv("MINIDOCKER_ROOTFS"); fromEnv != "" {
 		dir = fromEnv
+	}
+	dir, err := filepath.Abs(dir) // its programs are called from anywhere
+	if err != nil {
+		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "bin", "busybox")); err != nil {
 		t.Fatalf("no root file system: run \"make rootfs\": %v", err)
