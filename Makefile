@@ -20,7 +20,7 @@ WEAVE := build/bin/weave
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build rootfs demo shell user-shell test vm-test vm-lessons vm-shell vagrant-test check mutants interop interop-runtime bench diff diff-mine forward docs docs-check
+.PHONY: help build rootfs demo shell user-shell test vm-test vm-lessons vm-service vm-shell vagrant-test check mutants interop interop-runtime bench diff diff-mine forward docs docs-check
 .PHONY: site site-serve site-test slides picture bundle bundle-test lint doctor clean need-step
 
 help: ## this list
@@ -85,6 +85,9 @@ vm-test: build rootfs build/vm/root.ext4 ## the tests in a virtual machine: CGRO
 vm-lessons: build rootfs weave build/vm/root.ext4 ## the commands of the lessons in that virtual machine, with the same settings
 	@GO="$(GO)" CGROUP="$(CGROUP)" STEP="$(NN)" INIT="$(INIT)" final/vm/lessons
 
+vm-service: build rootfs build/vm/root.ext4 ## the daemon as a service of systemd, in that virtual machine
+	@final/vm/service
+
 vm-shell: build rootfs build/vm/root.ext4 ## a root shell in that virtual machine, with the same settings
 	@CGROUP="$(CGROUP)" STEP="$(NN)" INIT="$(INIT)" final/vm/shell
 
@@ -95,9 +98,9 @@ build/vagrant/libvirt.box: final/vm/image final/vm/initrd final/vm/box
 vagrant-test: build/vagrant/libvirt.box ## the Vagrantfile, tried with vagrant-libvirt (some 20 minutes without KVM)
 	$(AS_ROOT) env GO="$(GO)" final/vm/vagrant-test
 
-bench: build rootfs ## minirunc beside crun and runc, if they are installed, into docs/benchmarks.md (some minutes)
+bench: build rootfs ## minirunc and the engine beside crun, runc, docker and podman, if they are installed, into docs/benchmarks.md
 	@$(GO) build -o build/bin/bench ./final/bench
-	@$(AS_ROOT) build/bin/bench -o docs/benchmarks.md $(if $(ROUNDS),-rounds $(ROUNDS))
+	@$(AS_ROOT) build/bin/bench -engines -o docs/benchmarks.md $(if $(ROUNDS),-rounds $(ROUNDS))
 
 interop-runtime: build rootfs ## the real podman and containerd with minirunc as their runtime
 	MINIDOCKER_BIN=$(CURDIR)/build/bin MINIDOCKER_INTEROP=1 $(GO) test -count=1 \

@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command bench measures minirunc beside the other OCI runtimes that are installed, and beside
-// the bare system calls that a container takes, in one run: every round starts each of them
+// the bare system calls that a container takes, and the engine beside docker and podman, in one
+// run: every round starts each of them
 // once, in a random order, so that what else the machine does meets all alike. It prints
 // medians, quartiles and ratios and writes them to docs/benchmarks.md. "make bench" calls it,
 // as root.
@@ -27,6 +28,7 @@ import (
 type settings struct {
 	minirunc, rootfs, out, only string
 	rounds, leftovers           int
+	engines                     bool
 }
 
 func main() {
@@ -37,6 +39,7 @@ func main() {
 	flag.StringVar(&s.out, "o", "", "file for the tables as well, in Markdown")
 	flag.StringVar(&s.only, "run", "", "only cases with this in their names")
 	flag.IntVar(&s.rounds, "rounds", 30, "how often each is measured")
+	flag.BoolVar(&s.engines, "engines", false, "also the engine beside docker and podman")
 	flag.IntVar(&s.leftovers, "leftovers", 0,
 		"do not measure: create and delete so many containers and say what is left")
 	flag.Parse()
@@ -47,14 +50,15 @@ func main() {
 }
 
 // inOwnMounts starts this program once more in a mount namespace of its own, without the
-// hierarchy of version 2 that a hybrid machine has beside version 1: crun refuses that.
+// hierarchy of version 2 that a hybrid machine has beside version 1: crun refuses that. And in a
+// network namespace of its own, in which engines may do with the firewall what they like.
 func inOwnMounts(s *settings) error {
 	const mark = "MINIDOCKER_BENCH"
 	if os.Getenv(mark) == "" {
 		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 		cmd.Env = append(os.Environ(), mark+"=1")
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET}
 		return cmd.Run()
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
@@ -72,6 +76,9 @@ func inOwnMounts(s *settings) error {
 		return err
 	}
 	defer os.RemoveAll(work)
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		return fmt.Errorf("ip link set lo up: %w: %s", err, out)
+	}
 	if s.leftovers > 0 {
 		return leftovers(s, work)
 	}
@@ -87,6 +94,21 @@ func measureAll(s *settings, work string) error {
 	if err != nil {
 		return err
 	}
+	var there []*engineProgram
+	if s.engines {
+		there, err = engines(s, work)
+		for _, p := range there {
+			defer p.stop()
+		}
+		if err != nil {
+			return err
+		}
+		more, err := engineCases(there, bare(runtimes), filepath.Join(work, "plain"))
+		if err != nil {
+			return err
+		}
+		all = append(all, more...)
+	}
 	text := &strings.Builder{}
 	describe(text)
 	for _, c := range all {
@@ -100,11 +122,22 @@ func measureAll(s *settings, work string) error {
 		}
 		c.table(text, samples)
 	}
+	if len(there) > 0 {
+		memory(text, there)
+	}
 	fmt.Print(text.String())
 	if s.out == "" {
 		return nil
 	}
 	return os.WriteFile(s.out, []byte(text.String()), 0o644)
+}
+
+// bare is crun, or the runtime in its place; nil if there is none.
+func bare(all []*runtimeProgram) *runtimeProgram {
+	if len(all) < 2 {
+		return nil
+	}
+	return all[1]
 }
 
 // describe says what was measured, and on what.
@@ -124,7 +157,7 @@ Milliseconds. In every table each was started in turn, in a random order each ti
 crun if it is there. Compare ratios: the times are of a machine that does other things, too.
 
 `, unix.ByteSliceToString(u.Release[:]), runtime.GOARCH, runtime.NumCPU(), groups)
-	for _, name := range []string{"crun", "runc"} {
+	for _, name := range []string{"crun", "runc", "docker", "podman"} {
 		if version, err := exec.Command(name, "--version").Output(); err == nil {
 			line, _, _ := strings.Cut(string(version), "\n")
 			fmt.Fprintf(out, "- %s\n", line)
