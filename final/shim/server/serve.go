@@ -160,7 +160,7 @@ func (s *server) attach(c *shim.Conn, r *shim.Request, files []*os.File) {
 		return
 	}
 	defer s.clients.Done()
-	k := s.streams.attach(reopened(in), reopened(out), reopened(errs))
+	k := s.streams.attach(reopened(in), reopened(out), reopened(errs), true)
 	reply(c, nil)
 	select {
 	case <-s.over:

@@ -16,8 +16,9 @@ import (
 // streams carries what the container says to its log and to those who are attached, and what they
 // say to the container.
 //
-// Whoever is attached gets all of it: as a terminal, or a pipe, would it holds the container up if
-// it does not read, until it reads or is gone.
+// Whoever has started the container in the foreground gets all of it: as a terminal, or a pipe,
+// would it holds the container up if it does not read, until it reads or is gone. Who is attached
+// later only looks on: if it takes nothing for a while it is let go.
 type streams struct {
 	s         *server
 	out, errs *os.File
@@ -29,7 +30,13 @@ type streams struct {
 }
 
 // sink is somebody who is attached; streams that are not wanted, or gone, are nil.
-type sink struct{ out, errs *os.File }
+type sink struct {
+	out, errs *os.File
+	onlooker  bool
+}
+
+// onlookerPatience is how long one may take nothing.
+const onlookerPatience = 10 * time.Second
 
 // pollable makes a file of a descriptor, of which reads and writes hold up no thread.
 func pollable(fd int, name string) *os.File {
@@ -50,7 +57,7 @@ func newStreams(s *server) *streams {
 	}
 	if s.Holds {
 		st.attach(pollable(s.Attach[0], "in"), pollable(s.Attach[1], "out"),
-			pollable(s.Attach[2], "err"))
+			pollable(s.Attach[2], "err"), false)
 	}
 	var all sync.WaitGroup
 	for name, f := range map[string]*os.File{"stdout": st.out, "stderr": st.errs} {
@@ -64,8 +71,8 @@ func newStreams(s *server) *streams {
 }
 
 // attach adds somebody. in is read from then on, until its end.
-func (st *streams) attach(in, out, errs *os.File) *sink {
-	k := &sink{out, errs}
+func (st *streams) attach(in, out, errs *os.File, onlooker bool) *sink {
+	k := &sink{out, errs, onlooker}
 	st.mu.Lock()
 	st.sinks = append(st.sinks, k)
 	st.mu.Unlock()
@@ -134,8 +141,13 @@ func (st *streams) send(name string, data []byte) {
 		if to == nil {
 			continue
 		}
+		if k.onlooker {
+			_ = to.SetWriteDeadline(time.Now().Add(onlookerPatience)) // a pipe knows them
+		}
 		// Who is gone, or hangs up meanwhile, misses it.
-		_, _ = to.Write(data)
+		if _, err := to.Write(data); errors.Is(err, os.ErrDeadlineExceeded) {
+			st.detach(k)
+		}
 	}
 }
 
