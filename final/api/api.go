@@ -25,14 +25,15 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"minidocker/final/engine"
+	"minidocker/final/image/registry"
 )
 
 // Options is how a Server serves.
 type Options struct {
 	// Log is told what happened; nil: nobody is.
 	Log *logrus.Logger
-	// Build, if there is one, answers POST /build.
-	Build http.Handler
+	// Build, if there is one, gives what answers a POST /build that brings these credentials.
+	Build func(credentials func(domain string) (registry.Credentials, error)) http.Handler
 	// PruneBuild, if there is one, empties the builder's cache; it gives the bytes that are free then.
 	PruneBuild func(context.Context) (int64, error)
 	// Insecure allows registries without TLS, or with certificates that nobody vouches for.

@@ -215,21 +215,49 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request) error {
 // authHeader are the credentials for a registry that came with the request. The daemon's own are
 // not given to its clients.
 func authHeader(r *http.Request) (*registry.Credentials, error) {
-	text := r.Header.Get(apiregistry.AuthHeader)
+	var config apiregistry.AuthConfig
+	if err := parseHeader(r, apiregistry.AuthHeader, &config); err != nil {
+		return nil, err
+	}
+	return credentials(&config)
+}
+
+// parseHeader reads a header that is JSON in base64; without it value stays as it is.
+func parseHeader(r *http.Request, name string, value any) error {
+	text := r.Header.Get(name)
 	if text == "" {
-		return &registry.Credentials{}, nil
+		return nil
 	}
 	data, err := base64.URLEncoding.DecodeString(text)
 	if err != nil {
 		if data, err = base64.StdEncoding.DecodeString(text); err != nil {
-			return nil, invalid("invalid %s header: %w", apiregistry.AuthHeader, err)
+			return invalid("invalid %s header: %w", name, err)
 		}
 	}
-	var config apiregistry.AuthConfig
-	if err := parse(data, &config); err != nil {
-		return nil, fmt.Errorf("%s header: %w", apiregistry.AuthHeader, err)
+	if err := parse(data, value); err != nil {
+		return fmt.Errorf("%s header: %w", name, err)
 	}
-	return credentials(&config)
+	return nil
+}
+
+// configHeader are the credentials that come with a build, for all registries that it may ask: the
+// client's config.json.
+func configHeader(r *http.Request) (func(string) (registry.Credentials, error), error) {
+	var configs map[string]apiregistry.AuthConfig
+	if err := parseHeader(r, "X-Registry-Config", &configs); err != nil {
+		return nil, err
+	}
+	return func(domain string) (registry.Credentials, error) {
+		config, ok := configs[registry.ConfigKey(domain)]
+		if !ok {
+			return registry.Credentials{}, nil
+		}
+		auth, err := credentials(&config)
+		if err != nil {
+			return registry.Credentials{}, err
+		}
+		return *auth, nil
+	}, nil
 }
 
 // credentials are what a client's configuration says; Auth is base64 of NAME:PASSWORD.

@@ -120,7 +120,11 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) error {
 		return unavailable("this daemon has no builder yet: build an image with another tool, and " +
 			"docker load it")
 	}
-	s.o.Build.ServeHTTP(w, r)
+	credentials, err := configHeader(r)
+	if err != nil {
+		return err
+	}
+	s.o.Build(credentials).ServeHTTP(w, r)
 	return nil
 }
 

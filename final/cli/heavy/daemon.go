@@ -4,6 +4,7 @@ package heavy
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"minidocker/final/build"
 	mdcli "minidocker/final/cli"
 	"minidocker/final/engine/transfer"
+	"minidocker/final/image/registry"
 )
 
 func daemonCommand(c *mdcli.CLI) *cli.Command {
@@ -61,8 +63,11 @@ func daemon(c *mdcli.CLI, ctx *cli.Context) error {
 		TLS: api.TLS{CA: certificate(c, ctx, "tlscacert", "ca.pem"),
 			Cert: certificate(c, ctx, "tlscert", "cert.pem"),
 			Key:  certificate(c, ctx, "tlskey", "key.pem")},
-		Options: api.Options{Log: log, Insecure: ctx.Bool("insecure"), Build: build.Handler(e,
-			transfer.PullOptions{Config: c.Globals.Config, Insecure: ctx.Bool("insecure")}),
+		Options: api.Options{Log: log, Insecure: ctx.Bool("insecure"),
+			Build: func(credentials func(string) (registry.Credentials, error)) http.Handler {
+				return build.Handler(e, transfer.PullOptions{Credentials: credentials,
+					Insecure: ctx.Bool("insecure")})
+			},
 			PruneBuild: func(ctx context.Context) (int64, error) { return build.Prune(ctx, e) }},
 	})
 }

@@ -24,9 +24,11 @@ type PullOptions struct {
 	Platform string // OS/ARCH[/VARIANT], "" for this machine's
 	Config   string // folder of config.json with credentials, "" for the usual
 	// Auth, if set, is taken in the place of those in the configuration.
-	Auth     *registry.Credentials
-	Insecure bool
-	Progress func(ingest.Event) // from several goroutines; may be nil
+	Auth *registry.Credentials
+	// Credentials, if set, is asked for a registry's in the place of both.
+	Credentials func(domain string) (registry.Credentials, error)
+	Insecure    bool
+	Progress    func(ingest.Event) // from several goroutines; may be nil
 }
 
 // Pulled is what Pull has got.
@@ -49,7 +51,11 @@ func Pull(ctx context.Context, e *engine.Engine, name string, o PullOptions) (*P
 	if own != "" && archive.Offline() {
 		return fromShare(ctx, e, store, own)
 	}
-	pulled, err := client(o.Config, o.Auth, o.Insecure).Pull(ctx, store, e.Layers(), name,
+	c := client(o.Config, o.Auth, o.Insecure)
+	if o.Credentials != nil {
+		c.Credentials = o.Credentials
+	}
+	pulled, err := c.Pull(ctx, store, e.Layers(), name,
 		registry.PullOptions{Platform: o.Platform, Progress: o.Progress})
 	if err == nil {
 		return &Pulled{Pulled: pulled}, nil

@@ -16,7 +16,8 @@ import (
 // hubKey is how config.json calls Docker Hub, since ever.
 const hubKey = "https://index.docker.io/v1/"
 
-func configKey(domain string) string {
+// ConfigKey is what a registry is called in config.json: by its domain, but for Docker Hub.
+func ConfigKey(domain string) string {
 	if domain == "docker.io" || domain == "index.docker.io" || domain == hubHost {
 		return hubKey
 	}
@@ -31,7 +32,7 @@ func DockerConfig(dir string) func(domain string) (Credentials, error) {
 		if err != nil {
 			return Credentials{}, err
 		}
-		auth, err := file.GetAuthConfig(configKey(domain))
+		auth, err := file.GetAuthConfig(ConfigKey(domain))
 		if err != nil {
 			return Credentials{}, err
 		}
@@ -62,7 +63,7 @@ func (c *Client) Login(ctx context.Context, dir, domain string, auth Credentials
 	if err != nil {
 		return err
 	}
-	key := configKey(domain)
+	key := ConfigKey(domain)
 	err = file.GetCredentialsStore(key).Store(types.AuthConfig{
 		Username: auth.Username, Password: auth.Password, IdentityToken: auth.IdentityToken,
 		RegistryToken: auth.RegistryToken, ServerAddress: key,
@@ -104,7 +105,7 @@ func Logout(dir, domain string) error {
 	if err != nil {
 		return err
 	}
-	key := configKey(domain)
+	key := ConfigKey(domain)
 	auth, err := file.GetAuthConfig(key)
 	if err != nil {
 		return err
