@@ -40,12 +40,13 @@ func (r *runtimeProgram) id() string { return fmt.Sprintf("bench-%s-%d", r.name,
 
 // runs returns a contender that runs a bundle from its start to its end.
 func (r *runtimeProgram) runs(bundle string) contender {
-	return contender{r.name, func() error { return r.call("run", "--bundle", bundle, r.id()) }}
+	return contender{name: r.name,
+		start: func() error { return r.call("run", "--bundle", bundle, r.id()) }}
 }
 
 // many returns one that does so count times, some at a time.
 func (r *runtimeProgram) many(bundle string, count, atOnce int) contender {
-	return contender{r.name, func() error {
+	return contender{name: r.name, start: func() error {
 		var group sync.WaitGroup
 		errs := make(chan error, count)
 		left := atomic.Int64{}
@@ -75,7 +76,7 @@ func (r *runtimeProgram) execs(bundle string) (contender, error) {
 		return contender{}, err
 	}
 	r.running = append(r.running, id)
-	return contender{r.name, func() error { return r.call("exec", id, "/bin/true") }}, nil
+	return contender{name: r.name, start: func() error { return r.call("exec", id, "/bin/true") }}, nil
 }
 
 // stop ends what execs has started.
@@ -127,18 +128,19 @@ func cases(s *settings, work string, all []*runtimeProgram) ([]*benchmark, error
 	}
 	var bare, secure, batch []contender
 	alone := func() error { return raw(plain + "/rootfs") }
-	bare = append(bare, contender{"system calls alone", alone})
+	bare = append(bare, contender{name: "system calls alone", start: alone})
 	for _, p := range all {
 		bare = append(bare, p.runs(plain))
 		secure = append(secure, p.runs(filtered))
 		batch = append(batch, p.many(plain, 50, 8))
 	}
 	benchmarks := []*benchmark{
-		{"run, cold", true, base, bare},
-		{"run, hot", false, base, bare},
-		{"run with the default seccomp profile, cold", true, base, secure},
-		{"run with the default seccomp profile, hot", false, base, secure},
-		{"50 runs, 8 at a time", false, base, batch},
+		{name: "run, cold", cold: true, base: base, contenders: bare},
+		{name: "run, hot", base: base, contenders: bare},
+		{name: "run with the default seccomp profile, cold", cold: true, base: base,
+			contenders: secure},
+		{name: "run with the default seccomp profile, hot", base: base, contenders: secure},
+		{name: "50 runs, 8 at a time", base: base, contenders: batch},
 	}
 	var inside []contender
 	for _, p := range all {
@@ -148,8 +150,9 @@ func cases(s *settings, work string, all []*runtimeProgram) ([]*benchmark, error
 		}
 		inside = append(inside, c)
 	}
-	return append(benchmarks, &benchmark{"exec, cold", true, base, inside},
-		&benchmark{"exec, hot", false, base, inside}), nil
+	return append(benchmarks,
+		&benchmark{name: "exec, cold", cold: true, base: base, contenders: inside},
+		&benchmark{name: "exec, hot", base: base, contenders: inside}), nil
 }
 
 // makeBundle makes a bundle of minirunc's own example: all namespaces, a control group, a

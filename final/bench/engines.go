@@ -50,12 +50,12 @@ func (p *engineProgram) call(args ...string) error {
 
 // calls is a contender of that command.
 func (p *engineProgram) calls(args ...string) contender {
-	return contender{p.name, func() error { return p.call(args...) }}
+	return contender{name: p.name, start: func() error { return p.call(args...) }}
 }
 
 // publishes is one that runs a container with a port, another each time.
 func (p *engineProgram) publishes() contender {
-	return contender{p.name, func() error {
+	return contender{name: p.name, start: func() error {
 		p.port = 20000 + (p.port+1)%20000
 		return p.call("run", "--rm", "-p", strconv.Itoa(p.port)+":80", engineImage, "true")
 	}}
@@ -186,7 +186,7 @@ func (p *engineProgram) client() *http.Client {
 // asks is a contender that makes the same request so many times, over one connection.
 func (p *engineProgram) asks(count int, path string) contender {
 	c := p.client()
-	return contender{p.name, func() error {
+	return contender{name: p.name, start: func() error {
 		for range count {
 			if err := p.ask(http.MethodGet, path, "", c); err != nil {
 				return err
@@ -201,7 +201,7 @@ func (p *engineProgram) asks(count int, path string) contender {
 func (p *engineProgram) lives() contender {
 	c := p.client()
 	const v = "/v1.40"
-	return contender{p.name, func() error {
+	return contender{name: p.name, start: func() error {
 		create := `{"Image": "` + engineImage + `", "Cmd": ["true"],
 			"HostConfig": {"NetworkMode": "none"}}`
 		return errors.Join(p.ask("POST", v+"/containers/create?name=life", create, c),
@@ -213,7 +213,7 @@ func (p *engineProgram) lives() contender {
 
 // manyRuns runs count containers, some at a time.
 func manyRuns(name string, count, atOnce int, run func() error) contender {
-	return contender{name, func() error {
+	return contender{name: name, start: func() error {
 		var group sync.WaitGroup
 		errs := make([]error, count)
 		next := atomic.Int64{}
@@ -256,14 +256,15 @@ func engineCases(
 	}
 	const base = "minidocker"
 	return []*benchmark{
-		{"engine: run --rm -p, on a bridge", true, base, published},
-		{"engine: run --rm --network none", true, base, alone},
-		{"engine: exec", true, base, execs},
-		{"engine: 50 runs, 8 at a time, without network", false, base, batch},
-		{"engine: ps", true, base, list},
-		{"API: list the containers, 100 times", false, base, ps},
-		{"API: inspect, 100 times", false, base, inspect},
-		{"API: create, start, wait, remove", true, base, life},
+		{name: "engine: run --rm -p, on a bridge", cold: true, base: base, contenders: published},
+		{name: "engine: run --rm --network none", cold: true, base: base, contenders: alone},
+		{name: "engine: exec", cold: true, base: base, contenders: execs},
+		{name: "engine: 50 runs, 8 at a time, without network", base: base, contenders: batch,
+			rounds: 5},
+		{name: "engine: ps", cold: true, base: base, contenders: list},
+		{name: "API: list the containers, 100 times", base: base, contenders: ps, rounds: 10},
+		{name: "API: inspect, 100 times", base: base, contenders: inspect, rounds: 10},
+		{name: "API: create, start, wait, remove", cold: true, base: base, contenders: life},
 	}, nil
 }
 

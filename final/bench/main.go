@@ -108,6 +108,12 @@ func measureAll(s *settings, work string) error {
 			return err
 		}
 		all = append(all, more...)
+		more, server, err := imageCases(s, work, there)
+		defer server.stop()
+		if err != nil {
+			return err
+		}
+		all = append(all, more...)
 	}
 	text := &strings.Builder{}
 	describe(text)

@@ -17,6 +17,8 @@ const pause = 250 * time.Millisecond
 type contender struct {
 	name  string
 	start func() error // what is measured
+	// before, if set, makes ready what start needs; that is not measured.
+	before func() error
 }
 
 // A benchmark is a row of the report: the same work done by each contender.
@@ -25,15 +27,24 @@ type benchmark struct {
 	cold       bool
 	base       string // the contender that the ratios are to
 	contenders []contender
+	rounds     int // 0: as many as are asked for
 }
 
 // measure returns each contender's times, by round.
 func (b *benchmark) measure(rounds int) (map[string][]time.Duration, error) {
 	samples := map[string][]time.Duration{}
-	const warm = 2
+	warm := 2
+	if b.rounds > 0 { // it takes seconds
+		warm, rounds = 1, min(rounds, b.rounds)
+	}
 	for round := range warm + rounds {
 		for _, i := range rand.Perm(len(b.contenders)) {
 			c := b.contenders[i]
+			if c.before != nil {
+				if err := c.before(); err != nil {
+					return nil, fmt.Errorf("%s: %w", c.name, err)
+				}
+			}
 			if b.cold {
 				time.Sleep(pause)
 			}
