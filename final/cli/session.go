@@ -10,12 +10,12 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"minidocker/final/engine"
+	"minidocker/final/signals"
 )
 
 // attaching is how the streams here are connected to a process in a container.
@@ -66,9 +66,9 @@ func (c *CLI) session(a *attaching, connect func(*engine.Streams) (Attachment, e
 		stop := watchSize(resize)
 		defer stop()
 	}
-	signals := make(chan os.Signal, 16)
+	caught := make(chan os.Signal, 16)
 	if a.proxy {
-		catch(signals)
+		signals.Catch(caught)
 	}
 	if a.tty && a.in {
 		state, err := term.MakeRaw(a.inputTerminal)
@@ -81,7 +81,7 @@ func (c *CLI) session(a *attaching, connect func(*engine.Streams) (Attachment, e
 	if err != nil {
 		return err
 	}
-	go pass(signals, attachment)
+	go pass(caught, attachment)
 	end, err := attachment.Wait()
 	if err != nil {
 		return err
@@ -101,19 +101,9 @@ func ending(end engine.Ending) error {
 	return nil
 }
 
-// catch catches the signals that people send, and a little later all others: Go takes 20 µs for
-// each, which nobody should wait for at the start of a container. That is not undone, since the
-// program ends with the session.
-func catch(signals chan<- os.Signal) {
-	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGPIPE, unix.SIGQUIT,
-		unix.SIGTERM, unix.SIGUSR1,
-		unix.SIGUSR2)
-	time.AfterFunc(100*time.Millisecond, func() { signal.Notify(signals) })
-}
-
 // pass gives signals to the process, but for those that are about this one.
-func pass(signals <-chan os.Signal, a Attachment) {
-	for s := range signals {
+func pass(caught <-chan os.Signal, a Attachment) {
+	for s := range caught {
 		switch s := s.(syscall.Signal); s {
 		case unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG, unix.SIGWINCH:
 		default:

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"os/user"
 	"strconv"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minidocker/final/oci"
+	"minidocker/final/signals"
 )
 
 type command struct {
@@ -224,9 +224,9 @@ func runContainer(g *global, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	signals := make(chan os.Signal, 128)
+	caught := make(chan os.Signal, 128)
 	if !detach {
-		signal.Notify(signals)
+		signals.Catch(caught)
 	}
 	var term *terminal
 	if opts.ConsoleSocket == "" && !detach && wantsTerminal(opts.Bundle) {
@@ -249,7 +249,7 @@ func runContainer(g *global, args []string) (int, error) {
 	}
 	c.Close() // the lock: state, exec and kill may have it now
 	pid := c.Pid
-	go forward(signals, pid, term)
+	go forward(caught, pid, term)
 	status, err := oci.Wait(pid)
 	if term != nil {
 		term.drain()
@@ -261,8 +261,8 @@ func runContainer(g *global, args []string) (int, error) {
 }
 
 // forward passes on the signals that this process gets.
-func forward(signals <-chan os.Signal, pid int, term *terminal) {
-	for s := range signals {
+func forward(caught <-chan os.Signal, pid int, term *terminal) {
+	for s := range caught {
 		switch s {
 		case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE:
 		case unix.SIGWINCH:
@@ -344,7 +344,7 @@ func execute(g *global, args []string) (int, error) {
 	if process != "" && tty {
 		opts.Process.Terminal = true
 	}
-	signals := make(chan os.Signal, 128)
+	caught := make(chan os.Signal, 128)
 	var term *terminal
 	if opts.Process.Terminal && opts.ConsoleSocket == "" && !detach {
 		if term, err = newTerminal(); err != nil {
@@ -357,7 +357,7 @@ func execute(g *global, args []string) (int, error) {
 		}
 	}
 	if !detach {
-		signal.Notify(signals)
+		signals.Catch(caught)
 	}
 	pid, err := r.Exec(rest[0], opts)
 	if err != nil {
@@ -369,7 +369,7 @@ func execute(g *global, args []string) (int, error) {
 	if term != nil {
 		term.relay()
 	}
-	go forward(signals, pid, term)
+	go forward(caught, pid, term)
 	status, err := oci.Wait(pid)
 	if term != nil {
 		term.drain()

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"minidocker/final/oci/initproc"
+	"minidocker/final/signals"
 )
 
 // reaperName is what the program is called as the first process of a container that wants one
@@ -34,8 +34,8 @@ func reap(args []string) int {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", reaperName, err)
 		return initproc.ProgramStatus(err)
 	}
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals)
+	caught := make(chan os.Signal, 64)
+	signals.Catch(caught, unix.SIGCHLD)
 	cmd := &exec.Cmd{Path: path, Args: args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	// In the foreground of its terminal, if there is one.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Foreground: isTerminal(0)}
@@ -47,7 +47,7 @@ func reap(args []string) int {
 		if status, ended := waitAll(cmd.Process.Pid); ended {
 			return status
 		}
-		switch s := (<-signals).(syscall.Signal); s {
+		switch s := (<-caught).(syscall.Signal); s {
 		case unix.SIGCHLD, unix.SIGURG, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE:
 		default:
 			_ = unix.Kill(cmd.Process.Pid, s) // it may have ended: then the next turn sees it
