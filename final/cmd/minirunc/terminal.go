@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"minidocker/final/oci/quickjson"
 )
 
 // terminal relays between this process's own terminal and the container's, for run and
@@ -26,9 +28,9 @@ type terminal struct {
 }
 
 func wantsTerminal(bundle string) bool {
-	var spec struct{ Process *specs.Process }
-	err := readJSONFile(filepath.Join(bundle, "config.json"), &spec)
-	return err == nil && spec.Process != nil && spec.Process.Terminal
+	var spec struct{ Process struct{ Terminal bool } }
+	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+	return err == nil && quickjson.Unmarshal(data, &spec) == nil && spec.Process.Terminal
 }
 
 // newTerminal listens where init sends the master to.
