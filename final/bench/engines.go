@@ -28,7 +28,8 @@ type engineProgram struct {
 	args    []string // the program, with where its state is
 	socket  string   // of its API, "" if it has none
 	daemons []*exec.Cmd
-	port    int // the last that was published
+	port    int      // the last that was published
+	run     []string // what run takes more: podman would raise limits, which root may not everywhere
 }
 
 const engineImage = "bench:latest" // an image of the busybox root file system
@@ -53,11 +54,16 @@ func (p *engineProgram) calls(args ...string) contender {
 	return contender{name: p.name, start: func() error { return p.call(args...) }}
 }
 
+// runs are the arguments for a run.
+func (p *engineProgram) runs(args ...string) []string {
+	return append(append([]string{"run"}, p.run...), args...)
+}
+
 // publishes is one that runs a container with a port, another each time.
 func (p *engineProgram) publishes() contender {
 	return contender{name: p.name, start: func() error {
 		p.port = 20000 + (p.port+1)%20000
-		return p.call("run", "--rm", "-p", strconv.Itoa(p.port)+":80", engineImage, "true")
+		return p.call(p.runs("--rm", "-p", strconv.Itoa(p.port)+":80", engineImage, "true")...)
 	}}
 }
 
@@ -125,7 +131,8 @@ func engines(s *settings, work string) ([]*engineProgram, error) {
 		args := []string{"podman", "--root", dir("podman"), "--runroot", dir("podman-run"), "--tmpdir",
 			dir("podman-tmp"), "--cgroup-manager", "cgroupfs", "--events-backend", "none",
 			"--storage-driver", "overlay"}
-		p := &engineProgram{name: "podman", args: args, socket: sock("podman")}
+		p := &engineProgram{name: "podman", args: args, socket: sock("podman"),
+			run: []string{"--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"}}
 		all = append(all, p)
 		if err := p.daemon(dir("podman.log"), append(append([]string{}, args...), "system", "service",
 			"--time", "0", "unix://"+p.socket)...); err != nil {
@@ -235,11 +242,11 @@ func engineCases(
 ) ([]*benchmark, error) {
 	var published, alone, execs, batch, list, ps, inspect, life []contender
 	for _, p := range all {
-		if err := p.call("run", "-d", "--name", "stays", engineImage, "sleep", "1000000"); err != nil {
+		if err := p.call(p.runs("-d", "--name", "stays", engineImage, "sleep", "1000000")...); err != nil {
 			return nil, err
 		}
 		published = append(published, p.publishes())
-		without := p.calls("run", "--rm", "--network", "none", engineImage, "true")
+		without := p.calls(p.runs("--rm", "--network", "none", engineImage, "true")...)
 		alone = append(alone, without)
 		execs = append(execs, p.calls("exec", "stays", "true"))
 		batch = append(batch, manyRuns(p.name, 50, 8, without.start))

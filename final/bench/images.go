@@ -45,8 +45,8 @@ func imageCases(
 		}
 		saved := filepath.Join(work, p.name+"-saved.tar")
 		if err := errors.Join(p.call("save", "-o", saved, large),
-			p.call("run", "-d", "--network", "none", "--name", "writer", large, "sh", "-c",
-				"head -c 20000000 /dev/urandom >/new; sleep 1000000")); err != nil {
+			p.call(p.runs("-d", "--network", "none", "--name", "writer", large, "sh", "-c",
+				"head -c 20000000 /dev/urandom >/new; sleep 1000000")...)); err != nil {
 			return nil, nil, err
 		}
 		gone := func(names ...string) func() error {
