@@ -210,7 +210,9 @@ func (p *engineProgram) lives() contender {
 	const v = "/v1.40"
 	return contender{name: p.name, start: func() error {
 		create := `{"Image": "` + engineImage + `", "Cmd": ["true"],
-			"HostConfig": {"NetworkMode": "none"}}`
+			"HostConfig": {"NetworkMode": "none", "Ulimits": [
+				{"Name": "nofile", "Soft": 1000, "Hard": 1000},
+				{"Name": "nproc", "Soft": 1000, "Hard": 1000}]}}`
 		return errors.Join(p.ask("POST", v+"/containers/create?name=life", create, c),
 			p.ask("POST", v+"/containers/life/start", "", c),
 			p.ask("POST", v+"/containers/life/wait", "", c),
