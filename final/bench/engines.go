@@ -244,7 +244,8 @@ func engineCases(
 ) ([]*benchmark, error) {
 	var published, alone, execs, batch, list, ps, inspect, life []contender
 	for _, p := range all {
-		if err := p.call(p.runs("-d", "--name", "stays", engineImage, "sleep", "1000000")...); err != nil {
+		stays := p.runs("-d", "--name", "stays", engineImage, "sleep", "1000000")
+		if err := p.call(stays...); err != nil {
 			return nil, err
 		}
 		published = append(published, p.publishes())

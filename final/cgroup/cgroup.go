@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -43,15 +44,43 @@ type Group struct {
 // Parent is where the engine's groups are that have no other place given.
 const Parent = "/minirunc"
 
+// table is the table of mounts as it was read last. The kernel says, by poll(2), whether it has
+// changed since: proc_pid_mountinfo(5).
+var table struct {
+	sync.Mutex
+	file        *rawfd.File
+	hierarchies []Hierarchy
+}
+
 // Hierarchies returns those that are mounted, version 2 first.
 func Hierarchies() ([]Hierarchy, error) {
-	mounts, err := rawfd.ReadFile("/proc/self/mountinfo")
+	table.Lock()
+	defer table.Unlock()
+	if table.file != nil {
+		polled := []unix.PollFd{{Fd: int32(table.file.Fd()), Events: unix.POLLPRI}}
+		if n, err := unix.Poll(polled, 0); n == 0 && err == nil {
+			return slices.Clone(table.hierarchies), nil
+		}
+		table.file.Close()
+		table.file = nil
+	}
+	file, err := rawfd.Open("/proc/self/mountinfo", unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
+	mounts, err := rawfd.ReadAll(file)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	table.file, table.hierarchies = file, hierarchies(string(mounts))
+	return slices.Clone(table.hierarchies), nil
+}
+
+func hierarchies(mounts string) []Hierarchy {
 	var all []Hierarchy
 	seen := map[string]bool{}
-	for line := range strings.Lines(string(mounts)) {
+	for line := range strings.Lines(mounts) {
 		before, after, ok := strings.Cut(line, " - ") // proc_pid_mountinfo(5)
 		if !ok {
 			continue
@@ -77,7 +106,7 @@ func Hierarchies() ([]Hierarchy, error) {
 			all = append(all, h)
 		}
 	}
-	return all, nil
+	return all
 }
 
 var controllersV1 = []string{

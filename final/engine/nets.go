@@ -508,9 +508,7 @@ func (e *Engine) endpointSettings(r *record) (
 	all := map[string]*apinet.EndpointSettings{}
 	for name, s := range r.Networks {
 		all[name] = s.Copy()
-		if n, err := e.networks.Network(name); err == nil {
-			all[name].NetworkID = n.ID
-		}
+		all[name].NetworkID = ""
 	}
 	endpoints, err := e.networks.Of(r.ID)
 	if err != nil {
@@ -529,6 +527,13 @@ func (e *Engine) endpointSettings(r *record) (
 		}
 		if ep.IPv6.IsValid() {
 			s.GlobalIPv6Address, s.GlobalIPv6PrefixLen = ep.IPv6.Addr(), ep.IPv6.Bits()
+		}
+	}
+	for name, s := range all { // where it is not running
+		if s.NetworkID == "" {
+			if n, err := e.networks.Network(name); err == nil {
+				s.NetworkID = n.ID
+			}
 		}
 	}
 	return all, endpoints, nil

@@ -17,9 +17,16 @@ import (
 // Network finds a network by its name, its ID or the beginning of it that no other has;
 // ErrNotExist.
 func (s *Store) Network(ref string) (*Network, error) {
-	if len(ref) == 64 {
+	id := ref
+	switch ref { // which most are in: without a look at all others
+	case Host, None:
+		return withoutBridge(ref), nil
+	case Bridge:
+		id = stableID(Bridge)
+	}
+	if len(id) == 64 {
 		n := &Network{}
-		if err := readRecord(s.networkFile(ref), n); err == nil {
+		if err := readRecord(s.networkFile(id), n); err == nil {
 			return n, nil
 		}
 	}

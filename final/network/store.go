@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/rawfd"
 )
 
 // Store is the networks of a machine. Its methods can be called from several goroutines and
@@ -132,7 +134,7 @@ func syncFolder(path string) error {
 }
 
 func readRecord(path string, record any) error {
-	data, err := os.ReadFile(path)
+	data, err := rawfd.ReadFile(path)
 	if err != nil {
 		return err
 	}

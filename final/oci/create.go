@@ -257,7 +257,7 @@ func (b *creation) makeGroup() error {
 // inUserNamespace says whether root is only a namespace's root, who may not say anything
 // about devices.
 func inUserNamespace() bool {
-	data, err := os.ReadFile("/proc/self/uid_map")
+	data, err := rawfd.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(data)), " ") != "0 0 4294967295"
 }
 

@@ -104,6 +104,11 @@ func ReadFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return ReadAll(f)
+}
+
+// ReadAll reads a file to its end.
+func ReadAll(f *File) ([]byte, error) {
 	data := make([]byte, 0, 4096)
 	for {
 		n, err := f.Read(data[len(data):cap(data)])

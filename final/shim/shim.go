@@ -27,6 +27,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/rawfd"
 )
 
 // The names in a container's run folder.
@@ -74,7 +76,7 @@ type HealthResult struct {
 
 // ReadState reads the state in a container's folder.
 func ReadState(dir string) (*State, error) {
-	data, err := os.ReadFile(filepath.Join(dir, StateFile))
+	data, err := rawfd.ReadFile(filepath.Join(dir, StateFile))
 	if err != nil {
 		return nil, err
 	}

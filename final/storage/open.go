@@ -30,6 +30,7 @@ import (
 	"strings"
 
 	"minidocker/final/fsmount"
+	"minidocker/final/rawfd"
 	"minidocker/final/storage/btrfs"
 	"minidocker/final/storage/devicemapper"
 	"minidocker/final/storage/driver"
@@ -138,7 +139,7 @@ func begin(root, dir string, c choice) error {
 
 // pick chooses a driver, and says why this one.
 func pick(root string) (name, reason string, err error) {
-	text, err := os.ReadFile(filepath.Join(root, "driver"))
+	text, err := rawfd.ReadFile(filepath.Join(root, "driver"))
 	if err == nil {
 		name, reason, _ = strings.Cut(strings.TrimSpace(string(text)), ": ")
 		return name, reason, nil

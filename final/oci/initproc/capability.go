@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/rawfd"
 )
 
 // capabilityNames are in the order of their numbers: capabilities(7).
@@ -89,7 +91,7 @@ func RefusedCapabilities(names []string) string {
 }
 
 func lastCapability() int {
-	data, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	data, err := rawfd.ReadFile("/proc/sys/kernel/cap_last_cap")
 	if err == nil {
 		if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
 			return n

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minidocker/final/rawfd"
 	"minidocker/final/storage/tree"
 )
 
@@ -270,7 +271,7 @@ func (s *Store) parents(id string) ([]string, error) {
 	if err := CheckID(id); err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(s.Path(id, "parents"))
+	text, err := rawfd.ReadFile(s.Path(id, "parents"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, s.Check(id)
 	}
@@ -302,7 +303,7 @@ const maxLayers = 4096
 // Usage is what SetUsage noted; it is fs.ErrNotExist if that is nothing.
 func (s *Store) Usage(id string) (Usage, error) {
 	var u Usage
-	text, err := os.ReadFile(s.Path(id, "usage"))
+	text, err := rawfd.ReadFile(s.Path(id, "usage"))
 	if err != nil {
 		return u, err
 	}

@@ -43,6 +43,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minidocker/final/fsmount"
+	"minidocker/final/rawfd"
 	"minidocker/final/storage/archive"
 	"minidocker/final/storage/driver"
 	"minidocker/final/storage/stacked"
@@ -81,7 +82,7 @@ func Open(dir string) (*Overlay, error) {
 // inUserNamespace says whether ours is not the machine's first user namespace, which has all IDs
 // as they are. See user_namespaces(7).
 func inUserNamespace() bool {
-	text, err := os.ReadFile("/proc/self/uid_map")
+	text, err := rawfd.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295"
 }
 
