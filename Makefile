@@ -20,7 +20,7 @@ WEAVE := build/bin/weave
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build rootfs demo shell user-shell test vm-test vm-lessons vm-service vm-shell vagrant-test check mutants interop interop-runtime bench diff diff-mine forward docs docs-check
+.PHONY: help steps build rootfs demo shell user-shell test vm-test vm-lessons vm-service vm-shell vagrant-test check mutants interop interop-runtime bench diff diff-mine forward docs docs-check
 .PHONY: site site-serve site-test slides picture bundle bundle-test lint doctor clean need-step
 
 help: ## this list
@@ -30,9 +30,11 @@ help: ## this list
 need-step:
 	@test -d "$(STEPDIR)" || { echo "say which step, as in: make $(MAKECMDGOALS) STEP=03" >&2; exit 2; }
 
-build: ## all programs, into build/bin/STEP/minidocker
+steps: ## the steps' programs, into build/bin/STEP/minidocker
 	@for s in $(STEPS); do $(GO) build -o build/bin/$$s/minidocker ./$$s || exit 1; done
 	@$(GO) build -o build/bin/ ./docs/labs/...
+
+build: steps ## all programs: also the engine's, into build/bin/
 	@$(GO) build -trimpath -ldflags '-s -w' -tags urfave_cli_no_docs -o build/bin/ ./final/cmd/...
 
 rootfs: build/rootfs/$(ARCH) build/share/minidocker/busybox-$(ARCH).tar ## the busybox root file system, into build/rootfs/ARCH (ARCH=amd64|arm64)
@@ -59,7 +61,7 @@ weave:
 	@$(GO) build -o $(WEAVE) ./docs/weave
 
 CMD ?= sh
-demo: tools build rootfs ## a container on the busybox root file system: a shell, or CMD='ls -l /'
+demo: tools steps rootfs ## a container on the busybox root file system: a shell, or CMD='ls -l /'
 	@$(if $(filter sh,$(CMD)),echo 'This is a shell in a container. Try: ps; hostname; ls /; mount. It ends with: exit')
 	@$(AS_ROOT) build/bin/$(LAST)/minidocker run --hostname demo --rootfs build/rootfs/$(ARCH) $(CMD)$(if $(filter sh,$(CMD)), || true)
 
@@ -70,7 +72,7 @@ user-shell: need-step rootfs weave ## STEP=05: the same as an ordinary user, for
 	@$(WEAVE) shell -user $(STEP)
 
 # The tests see the machine from outside, as root. They are compiled as whoever you are.
-test: $(if $(STEP),tools,engine-tools) build rootfs ## all tests, or those of one step: STEP=03
+test: $(if $(STEP),tools steps,engine-tools build) rootfs ## all tests, or those of one step: STEP=03
 	MINIDOCKER_BIN=$(CURDIR)/build/bin $(GO) test -count=1 -parallel 4 $(if $(AS_ROOT),-exec '$(AS_ROOT)') \
 		$(if $(STEP),./$(STEPDIR),./...)
 
@@ -106,7 +108,7 @@ interop-runtime: build rootfs ## the real podman and containerd with minirunc as
 	MINIDOCKER_BIN=$(CURDIR)/build/bin MINIDOCKER_INTEROP=1 $(GO) test -count=1 \
 		$(if $(AS_ROOT),-exec '$(AS_ROOT)') -run TestInterop ./final/cmd/minirunc
 
-check: need-step build rootfs ## STEP=03 BIN=path [EX=2]: the tests of a step, or the check of an exercise, on your own program
+check: need-step steps rootfs ## STEP=03 BIN=path [EX=2]: the tests of a step, or the check of an exercise, on your own program
 	@test -n "$(BIN)" || { echo "say which program, as in: make check STEP=$(NN) BIN=./minidocker" >&2; exit 2; }
 	@$(GO) build -o build/bin/check ./final/tests/check
 	@$(AS_ROOT) build/bin/check -step $(NN) -bin $(BIN) $(if $(EX),-exercise $(EX)) $(if $(V),-v)
@@ -153,7 +155,7 @@ slides: weave docs/node_modules/.package-lock.json ## a deck of slides for each 
 site-test: site ## that site in a real browser, Debian's chromium or CHROMIUM: every page, link and diff
 	npm --prefix docs test --silent
 
-picture: tools build rootfs ## docs/demo.svg, the picture in the README, from a run of make demo
+picture: tools steps rootfs ## docs/demo.svg, the picture in the README, from a run of make demo
 	$(GO) build -o build/bin/picture ./docs/picture
 	@printf '%s\n' ps hostname 'ls /' 'cat /proc/self/mountinfo | wc -l' | build/bin/picture '/ # ' make demo >docs/demo.svg.new
 	@mv docs/demo.svg.new docs/demo.svg
