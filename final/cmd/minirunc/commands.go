@@ -224,10 +224,6 @@ func runContainer(g *global, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	caught := make(chan os.Signal, 128)
-	if !detach {
-		signals.Catch(caught)
-	}
 	var term *terminal
 	if opts.ConsoleSocket == "" && !detach && wantsTerminal(opts.Bundle) {
 		if term, err = newTerminal(); err != nil {
@@ -236,6 +232,7 @@ func runContainer(g *global, args []string) (int, error) {
 		defer term.close()
 		opts.ConsoleSocket, opts.ConsoleSize = term.path, ownSize()
 	}
+	caught := catch(detach, term)
 	c, err := r.Create(id, opts)
 	if err != nil {
 		return 1, err
@@ -258,6 +255,19 @@ func runContainer(g *global, args []string) (int, error) {
 		err = r.Delete(id, true)
 	}
 	return status, err
+}
+
+// catch catches what forward passes on, if there is somebody to do so.
+func catch(detach bool, term *terminal) <-chan os.Signal {
+	caught := make(chan os.Signal, 128)
+	switch {
+	case detach:
+	case term != nil:
+		signals.Catch(caught, unix.SIGWINCH, unix.SIGTSTP, unix.SIGCONT)
+	default:
+		signals.Catch(caught)
+	}
+	return caught
 }
 
 // forward passes on the signals that this process gets.
@@ -344,7 +354,6 @@ func execute(g *global, args []string) (int, error) {
 	if process != "" && tty {
 		opts.Process.Terminal = true
 	}
-	caught := make(chan os.Signal, 128)
 	var term *terminal
 	if opts.Process.Terminal && opts.ConsoleSocket == "" && !detach {
 		if term, err = newTerminal(); err != nil {
@@ -356,9 +365,7 @@ func execute(g *global, args []string) (int, error) {
 			opts.Process.ConsoleSize = ownSize()
 		}
 	}
-	if !detach {
-		signals.Catch(caught)
-	}
+	caught := catch(detach, term)
 	pid, err := r.Exec(rest[0], opts)
 	if err != nil {
 		return 255, err
