@@ -18,6 +18,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -145,6 +146,9 @@ func prepare(writable []string) error {
 	if err := mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE); err != nil {
 		return err
 	}
+	if err := withoutOthers(writable); err != nil {
+		return err
+	}
 	groups, err := hierarchies()
 	if err != nil {
 		return err
@@ -225,6 +229,29 @@ func prepare(writable []string) error {
 		return err
 	}
 	return loopbackUp()
+}
+
+// withoutOthers takes away what other tests, which run at the same time, have mounted on their
+// folders (see testing.T, TempDir). They remove those folders, and with a folder goes what is
+// mounted on it in any namespace: it would look as if a script had done that.
+func withoutOthers(writable []string) error {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(table)) {
+		fields := strings.Fields(line)
+		for _, path := range writable {
+			if len(fields) < 5 || !strings.HasPrefix(fields[4], filepath.Dir(path)+"/Test") {
+				continue
+			}
+			err := unix.Unmount(fields[4], unix.MNT_DETACH)
+			if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // it has gone by now
+				return fmt.Errorf("umount %s: %w", fields[4], err)
+			}
+		}
+	}
+	return nil
 }
 
 func mount(source, target, fstype string, flags uintptr) error {
