@@ -113,8 +113,9 @@ check: need-step steps rootfs ## STEP=03 BIN=path [EX=2]: the tests of a step, o
 	@$(GO) build -o build/bin/check ./final/tests/check
 	@$(AS_ROOT) build/bin/check -step $(NN) -bin $(BIN) $(if $(EX),-exercise $(EX)) $(if $(V),-v)
 
-mutants: rootfs ## test the tests: take isolation out line by line, a test must notice (some minutes)
-	MINIDOCKER_MUTANTS=1 $(GO) test -count=1 -parallel 4 -timeout 30m $(if $(AS_ROOT),-exec '$(AS_ROOT)') -run 'TestMutants|TestSolutions' ./final/tests
+mutants: rootfs ## test the tests: take isolation out line by line, a test must notice (some minutes); STEP=4: of that step
+	MINIDOCKER_MUTANTS=$(or $(patsubst 0%,%,$(NN)),1) $(GO) test -count=1 -parallel 4 -timeout 60m $(if $(AS_ROOT),-exec '$(AS_ROOT)') \
+		-run '$(if $(STEP),TestMutants,TestMutants|TestSolutions)' ./final/tests
 
 interop: build rootfs ## images to and from skopeo, umoci and podman, which must be installed
 	MINIDOCKER_INTEROP=1 MINIDOCKER_BIN=$(CURDIR)/build/bin $(GO) test -count=1 -parallel 4 $(if $(AS_ROOT),-exec '$(AS_ROOT)') -run TestInterop ./final/tests
