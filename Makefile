@@ -9,7 +9,8 @@ LAST := $(lastword $(STEPS))
 NN = $(if $(STEP),$(shell printf %02d $$((10#$(patsubst step%,%,$(firstword $(subst -, ,$(STEP))))))))
 STEPDIR = $(if $(NN),$(wildcard step$(NN)-*))
 # Namespaces and mounts need root: where we are not, ask sudo, and keep the environment; an
-# ordinary user's PATH has not all of root's programs. What root compiles then goes into a cache of its own, and not into yours.
+# ordinary user's PATH has not all of root's programs. What root compiles goes into a cache of
+# its own, and not into yours.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH):/usr/local/sbin:/usr/sbin:/sbin" \
 	"GOCACHE=$(CURDIR)/build/gocache" "GOMODCACHE=$(shell $(GO) env GOMODCACHE)")
 
