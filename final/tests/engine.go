@@ -22,7 +22,7 @@ func RunEngine(t *testing.T) {
 	setup := Setup{
 		Program: buildEngine(t, top), Step: engineStep, Rootfs: Rootfs(t, top),
 		Escape: Lab(t, top, "escape"), Lookup: Lab(t, top, "lookup"), Peer: Lab(t, top, "peer"),
-		Patience: longPatience,
+		Patience: LongPatience,
 	}
 	for _, s := range Scripts(t) {
 		if s.Since != engineStep {

@@ -45,7 +45,7 @@ func TestInterop(t *testing.T) {
 	setup := Setup{
 		Program: Build(t, last), Step: step, Rootfs: Rootfs(t, top),
 		Escape: Lab(t, top, "escape"), Lookup: Lab(t, top, "lookup"), Peer: Lab(t, top, "peer"),
-		Patience: longPatience,
+		Patience: LongPatience,
 	}
 	scripts, err := readScripts("interop")
 	if err != nil {

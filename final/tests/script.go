@@ -100,7 +100,8 @@ type Setup struct {
 	Escape  string // path of the program docs/labs/escape
 	Lookup  string // path of the program docs/labs/lookup
 	Peer    string // path of the program docs/labs/peer
-	// Patience is how long a script may take; 0: half a minute, enough for one that is to fail.
+	// Patience is how long a script may take; 0: half a minute, with less time for each line, too:
+	// enough for one that is to fail.
 	Patience time.Duration
 }
 
@@ -180,6 +181,9 @@ func RunIfScript() {
 
 // run runs the script in this process. It returns the exit status.
 func (j job) run() int {
+	if j.Patience == 0 {
+		waiting = 5 * time.Second
+	}
 	file := filepath.Join(j.Work, j.Name+".txtar")
 	if err := os.WriteFile(file, j.Data, 0o644); err != nil {
 		fmt.Println(err)

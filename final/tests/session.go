@@ -43,8 +43,11 @@ var sessionEnv = []string{
 // pause is how long to wait between two looks at something that is about to happen.
 const pause = 10 * time.Millisecond
 
-// patience is how long to wait for what should take milliseconds.
-func patience() time.Duration { return scale(20 * time.Second) }
+// waiting is how long to wait for what should take milliseconds: long, for nobody knows what else
+// the machine does. A script that is to fail waits less: see Setup.
+var waiting = 20 * time.Second
+
+func patience() time.Duration { return scale(waiting) }
 
 // sessions are those of one script, by name.
 type sessions struct {

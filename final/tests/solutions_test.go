@@ -50,7 +50,7 @@ func TestSolutions(t *testing.T) {
 			if r := e.Run(setup); r.Passed {
 				t.Errorf("the check passes without a solution:\n%s", r.Log)
 			}
-			setup.Program, setup.Patience = solved, longPatience
+			setup.Program, setup.Patience = solved, LongPatience
 			if r := e.Run(setup); !r.Passed {
 				t.Errorf("the check fails with the solution:\n%s", r.Log)
 			}

@@ -51,7 +51,7 @@ func RunStep(t *testing.T) {
 		Lookup:  Lab(t, top, "lookup"),
 		Peer:    Lab(t, top, "peer"),
 		// Seconds, mostly; but nobody knows what else the machine does.
-		Patience: longPatience,
+		Patience: LongPatience,
 	}
 	for _, s := range Scripts(t) {
 		if s.Since > step {
@@ -72,8 +72,8 @@ func RunStep(t *testing.T) {
 	}
 }
 
-// longPatience is that with scripts that are to pass.
-const longPatience = 3 * time.Minute
+// LongPatience is that with scripts that are to pass.
+const LongPatience = 3 * time.Minute
 
 // mustFailBefore runs the scripts that are new in this step on the previous step's program.
 func mustFailBefore(t *testing.T, dir string, setup Setup) {

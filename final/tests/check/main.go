@@ -31,7 +31,7 @@ func main() {
 	peer := flag.String("peer", "build/bin/peer", "the program docs/labs/peer")
 	verbose := flag.Bool("v", false, "show the whole log of what fails")
 	flag.Parse()
-	setup := tests.Setup{Step: *step}
+	setup := tests.Setup{Step: *step, Patience: tests.LongPatience}
 	var errs []error
 	for _, p := range []struct {
 		flag, path string
