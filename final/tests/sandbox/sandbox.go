@@ -246,7 +246,10 @@ func withoutOthers(writable []string) error {
 				continue
 			}
 			err := unix.Unmount(fields[4], unix.MNT_DETACH)
-			if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // it has gone by now
+			if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+				continue // it has gone by now
+			}
+			if err != nil {
 				return fmt.Errorf("umount %s: %w", fields[4], err)
 			}
 		}
