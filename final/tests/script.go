@@ -241,7 +241,7 @@ func (j job) run() int {
 
 func (j job) patience() time.Duration { return cmp.Or(j.Patience, 30*time.Second) }
 
-// scale stretches a time limit on slow machines: MINIDOCKER_TIME_SCALE=10 in the VM.
+// scale stretches a time limit on slow machines: MINIDOCKER_TIME_SCALE=20 in the VM.
 func scale(d time.Duration) time.Duration {
 	if n, err := strconv.Atoi(os.Getenv("MINIDOCKER_TIME_SCALE")); err == nil && n > 0 {
 		return d * time.Duration(n)
