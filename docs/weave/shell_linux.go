@@ -12,8 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The first steps whose lessons promise root's shell a /var/lib and a network of its own.
+const (
+	ownStoreStep   = 7
+	ownNetworkStep = 8
+)
+
+// What makes them, in namespaces that are new. As in the sandbox of weave run, no setuid
+// program works in the one, and the other is no router. The names that "ip netns" gives lie
+// in /run/netns: the machine's stay out, and the lesson's go with the shell.
+const (
+	ownStore = "mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /var/lib && "
+	ownNet   = "mkdir -p /run/netns && mount -t tmpfs -o mode=755 tmpfs /run/netns && " +
+		"ip link set lo up && echo 0 >/proc/sys/net/ipv4/ip_forward && "
+)
+
 // shellCommand starts a shell on the user's terminal, on the user's own machine: not
-// in a sandbox.
+// in a sandbox, but for the store and the network of the later steps.
 func shellCommand(c *call) (err error) {
 	fs := flags("shell")
 	asUser := fs.Bool("user", false, "an ordinary user's shell, for commands after $")
@@ -66,6 +81,18 @@ func (s *scratch) interactive(c *call, asUser bool) error {
 		return err
 	}
 	cmd := exec.Command("bash", "--noprofile", "--rcfile", rc, "-i")
+	if !asUser && s.step.number >= ownStoreStep {
+		script := ownStore
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+		if s.step.number >= ownNetworkStep {
+			script += ownNet
+			cmd.SysProcAttr.Unshareflags |= unix.CLONE_NEWNET
+		}
+		cmd = &exec.Cmd{
+			Path: "/bin/sh", Args: append([]string{"sh", "-c", script + `exec "$@"`, "sh"}, cmd.Args...),
+			SysProcAttr: cmd.SysProcAttr,
+		}
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, c.stdout, c.stderr
 	cmd.Dir = s.path("work")
 	cmd.Env = set(s.settings(os.Environ()), "HISTFILE=")

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,6 +66,38 @@ func TestShell_User(t *testing.T) {
 		t.Errorf("got %v and\n%s", err, out)
 	}
 	noScratch(t, root)
+}
+
+// From the step on that keeps images the machine's /var/lib is out of the lesson's reach, and
+// from the next one on its network.
+func TestShell_OwnStoreAndNetwork(t *testing.T) {
+	t.Parallel()
+	var machine syscall.Stat_t
+	if err := syscall.Stat("/var/lib", &machine); err != nil {
+		t.Fatal(err)
+	}
+	network, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The shell shows what is typed in: the words are put together by what it does.
+	input := fmt.Sprintf("test $(stat -c %%d /var/lib) = %d || echo own'-'store\n"+
+		"test $(readlink /proc/self/ns/net) = '%s' || ip -brief link show up | sed 's/ .*/-is-up/'\n",
+		machine.Dev, network)
+	for step, want := range map[string]string{"06": "", "07": "own-store", "08": "own-store lo-is-up"} {
+		f := goodRepo()
+		f["step"+step+"-new/run.go"] = stepOne
+		f["step"+step+"-new/README.md"] = lessonWith("")
+		f["build/rootfs/"+runtime.GOARCH+"/etc/hostname"] = ""
+		out, err := shellIn(t, f.write(t), input, step)
+		if err != nil {
+			t.Errorf("step %s: %v\n%s", step, err, out)
+		}
+		got := regexp.MustCompile("own-store|[a-z0-9]+-is-up").FindAllString(out, -1)
+		if strings.Join(got, " ") != want {
+			t.Errorf("step %s: got %q, want %q:\n%s", step, got, want, out)
+		}
+	}
 }
 
 func TestUnescapeMount(t *testing.T) {
