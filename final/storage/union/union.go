@@ -13,7 +13,7 @@
 // deleted and lies in such a branch is hidden by an empty file in the writable one:
 //
 //	.wh.NAME        hides NAME in all branches below; a NAME beside it is seen
-//	.wh..wh.opq     in a folder: hides all that branches below have in it
+//	.wh..wh..opq    in a folder: hides all that branches below have in it
 //
 // All names that begin with .wh. are the union's own, and nobody sees them. As in AUFS, a folder
 // that is in more than one branch cannot be renamed (EXDEV: mv(1) copies it then), and a file
