@@ -509,7 +509,8 @@ func (e *Engine) collectLater() error {
 	if err != nil {
 		return err
 	}
-	return p.Release()
+	go func() { _, _ = p.Wait() }() // for who stays: a daemon would keep a zombie for each
+	return nil
 }
 
 // Collect is what that process does.
