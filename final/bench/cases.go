@@ -161,11 +161,11 @@ func makeBundle(s *settings, dir string, edit func(*specs.Spec) error) (string, 
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
-	if out, err := exec.Command("cp", "-a", s.rootfs, dir+"/rootfs").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("copy %s (make rootfs): %w: %s", s.rootfs, err, out)
+	if err := do("cp", "-a", s.rootfs, dir+"/rootfs"); err != nil {
+		return "", fmt.Errorf("make rootfs: %w", err)
 	}
-	if out, err := exec.Command(s.minirunc, "spec", "--bundle", dir).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%s (make build): %w: %s", s.minirunc, err, out)
+	if err := do(s.minirunc, "spec", "--bundle", dir); err != nil {
+		return "", fmt.Errorf("make build: %w", err)
 	}
 	path := filepath.Join(dir, "config.json")
 	data, err := os.ReadFile(path)

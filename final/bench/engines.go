@@ -30,6 +30,7 @@ type engineProgram struct {
 	daemons []*exec.Cmd
 	port    int      // the last that was published
 	run     []string // what run takes more: podman would raise limits, which root may not everywhere
+	logs    []string // what it takes to keep what a container says, as docker's json-file does
 }
 
 const engineImage = "bench:latest" // an image of the busybox root file system
@@ -132,7 +133,8 @@ func engines(s *settings, work string) ([]*engineProgram, error) {
 			dir("podman-tmp"), "--cgroup-manager", "cgroupfs", "--events-backend", "none",
 			"--storage-driver", "overlay"}
 		p := &engineProgram{name: "podman", args: args, socket: sock("podman"),
-			run: []string{"--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"}}
+			run:  []string{"--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"},
+			logs: []string{"--log-driver", "k8s-file"}}
 		all = append(all, p)
 		if err := p.daemon(dir("podman.log"), append(append([]string{}, args...), "system", "service",
 			"--time", "0", "unix://"+p.socket)...); err != nil {
@@ -140,8 +142,8 @@ func engines(s *settings, work string) ([]*engineProgram, error) {
 		}
 	}
 	tar := dir("rootfs.tar")
-	if out, err := exec.Command("tar", "-C", s.rootfs, "-cf", tar, ".").CombinedOutput(); err != nil {
-		return all, fmt.Errorf("tar: %w: %s", err, out)
+	if err := do("tar", "-C", s.rootfs, "-cf", tar, "."); err != nil {
+		return all, err
 	}
 	for _, p := range all {
 		if err := p.call("import", tar, engineImage); err != nil {
@@ -175,10 +177,11 @@ func (p *engineProgram) ask(method, path, body string, c *http.Client) error {
 		return err
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode >= http.StatusBadRequest {
-		err = fmt.Errorf("%s %s: %s: %s", method, path, response.Status, answer)
+	if response.StatusCode >= http.StatusBadRequest {
+		answer, err := io.ReadAll(response.Body)
+		return errors.Join(fmt.Errorf("%s %s: %s: %s", method, path, response.Status, answer), err)
 	}
+	_, err = io.Copy(io.Discard, response.Body)
 	return err
 }
 
@@ -242,7 +245,7 @@ func manyRuns(name string, count, atOnce int, run func() error) contender {
 func engineCases(
 	all []*engineProgram, bundles *runtimeProgram, plain string,
 ) ([]*benchmark, error) {
-	var published, alone, execs, batch, list, ps, inspect, life []contender
+	var published, alone, execs, batch, list, ps, inspect, life, logs []contender
 	for _, p := range all {
 		stays := p.runs("-d", "--name", "stays", engineImage, "sleep", "1000000")
 		if err := p.call(stays...); err != nil {
@@ -257,6 +260,11 @@ func engineCases(
 		ps = append(ps, p.asks(100, "/v1.40/containers/json"))
 		inspect = append(inspect, p.asks(100, "/v1.40/containers/stays/json"))
 		life = append(life, p.lives())
+		speaker, err := p.speaks()
+		if err != nil {
+			return nil, err
+		}
+		logs = append(logs, speaker)
 	}
 	if bundles != nil {
 		bare := bundles.runs(plain)
@@ -275,6 +283,7 @@ func engineCases(
 		{name: "API: list the containers, 100 times", base: base, contenders: ps, rounds: 10},
 		{name: "API: inspect, 100 times", base: base, contenders: inspect, rounds: 10},
 		{name: "API: create, start, wait, remove", cold: true, base: base, contenders: life},
+		{name: "API: logs of 100 MB", base: base, contenders: logs, rounds: 5},
 	}, nil
 }
 

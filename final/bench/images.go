@@ -68,6 +68,14 @@ func imageCases(
 		add("build, cold", nil, append(build, "--no-cache", context)...)
 		add("build, cached", nil, append(build, context)...)
 	}
+	server := &registryServer{dir: filepath.Join(work, "registry")}
+	others, err := findStrangers(work, filepath.Join(work, all[0].name+"-saved.tar"),
+		filepath.Join(work, "rootfs.tar"), context, server)
+	if err != nil {
+		return nil, nil, err
+	}
+	b["build, cold"] = append(b["build, cold"], others.cold...)
+	b["build, cached"] = append(b["build, cached"], others.cached...)
 	var benchmarks []*benchmark
 	for _, name := range []string{"import", "save", "commit", "build, cold", "build, cached"} {
 		benchmarks = append(benchmarks, &benchmark{name: "image of 200 MB: " + name,
@@ -76,8 +84,8 @@ func imageCases(
 	if !has("docker-registry") {
 		return benchmarks, nil, nil
 	}
-	server := &registryServer{dir: filepath.Join(work, "registry")}
 	push, pull, load := transfers(work, all, server)
+	push, pull = append(push, others.push...), append(pull, others.pull...)
 	for _, b := range []*benchmark{{name: "push", contenders: push}, {name: "pull",
 		contenders: pull}, {name: "load", contenders: load}} {
 		b.name, b.base, b.rounds = "image of 200 MB: "+b.name, all[0].name, largeRounds
@@ -124,8 +132,8 @@ func transfers(
 // each is noise, so that compressing it is some work.
 func largeArchive(s *settings, work string) (string, error) {
 	dir, tar := filepath.Join(work, "large"), filepath.Join(work, "large.tar")
-	if out, err := exec.Command("cp", "-a", s.rootfs, dir).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("copy %s: %w: %s", s.rootfs, err, out)
+	if err := do("cp", "-a", s.rootfs, dir); err != nil {
+		return "", err
 	}
 	noise := rand.NewChaCha8([32]byte{})
 	text := []byte(strings.Repeat("all work and no play makes jack a dull boy\n", largeBytes/80))
@@ -143,9 +151,8 @@ func largeArchive(s *settings, work string) (string, error) {
 			}
 		}
 	}
-	out, err := exec.Command("tar", "-C", dir, "-cf", tar, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("tar: %w: %s", err, out)
+	if err := do("tar", "-C", dir, "-cf", tar, "."); err != nil {
+		return "", err
 	}
 	return tar, os.RemoveAll(dir)
 }

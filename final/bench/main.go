@@ -76,8 +76,8 @@ func inOwnMounts(s *settings) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		return fmt.Errorf("ip link set lo up: %w: %s", err, out)
+	if err := do("ip", "link", "set", "lo", "up"); err != nil {
+		return err
 	}
 	if s.leftovers > 0 {
 		return leftovers(s, work)
@@ -114,6 +114,7 @@ func measureAll(s *settings, work string) error {
 			return err
 		}
 		all = append(all, more...)
+		all = append(all, crowdCases(there[0], bare(runtimes), filepath.Join(work, "plain"))...)
 	}
 	text := &strings.Builder{}
 	describe(text)
@@ -130,6 +131,7 @@ func measureAll(s *settings, work string) error {
 	}
 	if len(there) > 0 {
 		memory(text, there)
+		shimMemory(text)
 	}
 	fmt.Print(text.String())
 	if s.out == "" {
