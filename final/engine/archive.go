@@ -9,9 +9,11 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"golang.org/x/sys/unix"
 
 	"minidocker/final/storage"
@@ -46,7 +48,20 @@ func (e *Engine) withVolumes(r *record, root *os.File, f func(root *os.File) err
 	if len(r.Mounts) == 0 {
 		return f(root)
 	}
-	return inMountNamespace(r.Mounts, root, f)
+	mounts := slices.Clone(r.Mounts)
+	for i, m := range mounts {
+		if m.Type != mount.TypeVolume {
+			continue
+		}
+		tree, err := e.volumeTree(m.Name)
+		if err != nil {
+			return err
+		}
+		if mounts[i].tree = tree; tree != nil {
+			defer tree.Close()
+		}
+	}
+	return inMountNamespace(mounts, root, f)
 }
 
 // StatPath is what a path in a container is. A link is not followed.

@@ -4,7 +4,9 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -102,7 +104,7 @@ func (c *creation) volumesFrom(text string) ([]mountPoint, error) {
 	}
 	r, _, err := c.e.get(ref)
 	if err != nil {
-		return nil, err
+		return nil, missing(err)
 	}
 	var all []mountPoint
 	for _, m := range r.Mounts {
@@ -198,8 +200,15 @@ func fromMount(m mount.Mount) (mountPoint, error) {
 			if o.Subpath != "" {
 				p.Options = append(p.Options, "subpath="+o.Subpath)
 			}
-			if d := o.DriverConfig; d != nil && d.Name != "" && d.Name != "local" {
-				return p, failed(NotFound, "volume driver %q is not here: there is local", d.Name)
+			p.made = &volumeRecord{Labels: o.Labels}
+			if d := o.DriverConfig; d != nil {
+				if d.Name != "" && d.Name != "local" {
+					return p, missing(noDriver(d.Name))
+				}
+				p.made.Options = d.Options
+				if err := checkVolumeOptions(d.Options); err != nil {
+					return p, err
+				}
 			}
 		}
 	case mount.TypeTmpfs:
@@ -212,7 +221,8 @@ func fromMount(m mount.Mount) (mountPoint, error) {
 			}
 		}
 	default:
-		return p, failed(Invalid, "mount type %q is not here: there are bind, volume and tmpfs", m.Type)
+		return p, failed(Invalid, "invalid mount config for type %q: mount type unknown: there are bind, "+
+			"volume and tmpfs", m.Type)
 	}
 	return p, nil
 }
@@ -232,7 +242,7 @@ func (c *creation) makeMount(ctx context.Context, m *mountPoint) error {
 		if m.Name == "" {
 			m.Name = newID()
 		}
-		v, made, err := c.e.makeVolume(m.Name, nil, m.Anonymous)
+		v, made, err := c.e.makeVolume(m.Name, m.made, m.Anonymous)
 		if err != nil {
 			return err
 		}
@@ -241,7 +251,10 @@ func (c *creation) makeMount(ctx context.Context, m *mountPoint) error {
 		}
 		m.Source = v.Mountpoint
 		if !slices.Contains(m.Options, "nocopy") {
-			if err := c.fillVolume(ctx, v.Mountpoint, m.Destination); err != nil {
+			err := c.e.withVolume(v.Name, func(volume *os.File) error {
+				return c.fillVolume(ctx, volume, m.Destination)
+			})
+			if err != nil {
 				return fmt.Errorf("copy the image's %q to volume %s: %w", m.Destination, v.Name, err)
 			}
 		}
@@ -250,9 +263,12 @@ func (c *creation) makeMount(ctx context.Context, m *mountPoint) error {
 }
 
 // fillVolume copies what the image has at a path into an empty volume.
-func (c *creation) fillVolume(_ context.Context, volume, at string) error {
-	entries, err := os.ReadDir(volume)
-	if err != nil || len(entries) > 0 || c.r.Top == "" {
+func (c *creation) fillVolume(_ context.Context, volume *os.File, at string) error {
+	entries, err := volume.Readdirnames(1)
+	if len(entries) > 0 || c.r.Top == "" {
+		return nil
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	mounts, err := c.e.layers.Mounts(c.r.Top, storage.MountOptions{ReadOnly: true})
@@ -266,12 +282,7 @@ func (c *creation) fillVolume(_ context.Context, volume, at string) error {
 			return nil //nolint:nilerr // the image has no such folder
 		}
 		defer from.Close()
-		to, err := os.Open(volume)
-		if err != nil {
-			return err
-		}
-		defer to.Close()
-		return tree.Copy(from, to)
+		return tree.Copy(from, volume)
 	})
 }
 
@@ -426,6 +437,22 @@ func (s *starting) userMount(m mountPoint) (specs.Mount, error) {
 		}
 		return specs.Mount{Destination: m.Destination, Type: "tmpfs", Source: "tmpfs",
 			Options: options}, nil
+	}
+	if m.Type == mount.TypeVolume {
+		tree, err := s.e.volumeTree(m.Name)
+		switch {
+		case err != nil:
+			return specs.Mount{}, err
+		case tree != nil && m.hasSubpath():
+			tree.Close()
+			return specs.Mount{}, failed(Unavailable, "a part of a volume that is a mount is not supported")
+		case tree != nil:
+			if s.trees == nil {
+				s.trees = map[string]*os.File{}
+			}
+			s.trees[m.Destination] = tree
+			return bindMount(m.Destination, m.Destination, mode), nil
+		}
 	}
 	source := m.Source
 	for _, o := range m.Options {

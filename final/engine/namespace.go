@@ -140,15 +140,17 @@ func mountOne(root *os.File, m mountPoint) error {
 		return err
 	}
 	defer target.Close()
-	options := []string{"rbind"}
-	if !m.RW {
-		options = append(options, "ro")
+	tree := m.tree
+	if tree == nil {
+		options := []string{"rbind"}
+		if !m.RW {
+			options = append(options, "ro")
+		}
+		if tree, err = fsmount.New("bind", m.Source, options); err != nil {
+			return err
+		}
+		defer tree.Close()
 	}
-	tree, err := fsmount.New("bind", m.Source, options)
-	if err != nil {
-		return err
-	}
-	defer tree.Close()
 	return fsmount.Attach(tree, target)
 }
 

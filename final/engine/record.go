@@ -45,6 +45,8 @@ type mountPoint struct {
 	Anonymous bool   `json:",omitempty"` // a volume that nobody has named
 	Tmpfs     string `json:",omitempty"` // options
 	Options   []string
+	made      *volumeRecord // what a volume is to be made with
+	tree      *os.File      // a volume that is a mount, while files are copied
 }
 
 // newID is 64 random hexadecimal digits, of which the first twelve are not all decimal: a host

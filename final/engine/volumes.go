@@ -77,8 +77,8 @@ func (e *Engine) makeVolume(
 	return v, true, err
 }
 
-// volume reads what is known of a volume.
-func (e *Engine) volume(name string) (*volume.Volume, error) {
+// readVolume reads a volume's record.
+func (e *Engine) readVolume(name string) (*volumeRecord, error) {
 	none := failed(NotFound, "get %s: no such volume", name)
 	if validName(name) != nil {
 		return nil, none
@@ -90,8 +90,14 @@ func (e *Engine) volume(name string) (*volume.Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := volumeRecord{}
-	if err := json.Unmarshal(data, &r); err != nil {
+	r := &volumeRecord{}
+	return r, json.Unmarshal(data, r)
+}
+
+// volume is what is known of a volume.
+func (e *Engine) volume(name string) (*volume.Volume, error) {
+	r, err := e.readVolume(name)
+	if err != nil {
 		return nil, err
 	}
 	v := &volume.Volume{Name: name, Driver: "local", Mountpoint: e.volumeData(name), Scope: "local",
@@ -108,24 +114,27 @@ func (e *Engine) volume(name string) (*volume.Volume, error) {
 // anonymousLabel is Docker's mark for volumes that nobody has named.
 const anonymousLabel = "com.docker.volume.anonymous"
 
+func noDriver(name string) error {
+	return failed(NotFound, "error looking up volume plugin %s: plugin %q not found", name, name)
+}
+
 // CreateVolume makes a volume; it is not an error if it is there.
 func (e *Engine) CreateVolume(_ context.Context, r volume.CreateRequest) (*volume.Volume, error) {
 	if err := e.open(); err != nil {
 		return nil, err
 	}
 	if r.Driver != "" && r.Driver != "local" {
-		return nil, failed(NotFound, "error looking up volume plugin %s: plugin %q not found",
-			r.Driver, r.Driver)
+		return nil, noDriver(r.Driver)
 	}
-	if len(r.DriverOpts) > 0 {
-		return nil, failed(Unavailable, "options of a volume are not supported: bind a folder with -v, "+
-			"or use --tmpfs")
+	if err := checkVolumeOptions(r.DriverOpts); err != nil {
+		return nil, err
 	}
 	anonymous := r.Name == ""
 	if anonymous {
 		r.Name = newID()
 	}
-	v, _, err := e.makeVolume(r.Name, &volumeRecord{Labels: r.Labels}, anonymous)
+	v, _, err := e.makeVolume(r.Name, &volumeRecord{Labels: r.Labels, Options: r.DriverOpts},
+		anonymous)
 	return v, err
 }
 
