@@ -112,6 +112,13 @@ func TestRefuses(t *testing.T) {
 		{"GET", "/swarm", "", "", 503, "not a swarm manager"},
 		{"GET", "/system/df?type=x", "", "", 400, "unknown object type"},
 		{"POST", "/auth", "application/json", `{"auth":"!"}`, 400, "base64"},
+		{"GET", "/networks/nosuch", "", "", 404, "network nosuch not found"},
+		{"DELETE", "/networks/bridge", "", "", 403, "bridge is a pre-defined network and cannot be removed"},
+		{"POST", "/networks/create", "application/json", `{"Name":"host"}`, 403,
+			"operation is not permitted on predefined host network"},
+		{"POST", "/volumes/create", "application/json", `{"Driver":"nosuch"}`, 404, "not found"},
+		{"POST", "/volumes/create", "application/json", `{"DriverOpts":{"x":"y"}}`, 400,
+			`invalid option: "x"`},
 	} {
 		status, body := ask(t, socket, c.method, c.path, c.kind, c.body)
 		var answer struct{ Message string }
@@ -123,6 +130,53 @@ func TestRefuses(t *testing.T) {
 		if status != c.status || err != nil || !said {
 			t.Errorf("%s %.60s: got %d %.200s, want %d %q", c.method, c.path, status, body, c.status, c.says)
 		}
+	}
+}
+
+// importImage makes an image with nothing in it, for containers that are not to be started.
+func importImage(t testing.TB, socket, name string) {
+	t.Helper()
+	var archive bytes.Buffer
+	if err := tar.NewWriter(&archive).Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := "/images/create?fromSrc=-&changes=CMD+x&repo=" + name
+	status, body := ask(t, socket, "POST", path, "application/x-tar", archive.String())
+	if status != 200 || !strings.Contains(body, "sha256:") {
+		t.Fatalf("import: got %d %s", status, body)
+	}
+}
+
+// What a container cannot be made with is said when it is made, and is never 404: by that, docker
+// knows that it is to pull the image.
+func TestRefuses_Create(t *testing.T) {
+	socket := serve(t)
+	importImage(t, socket, "there")
+	for config, says := range map[string]string{
+		`"HostConfig":{"NetworkMode":"nosuch"}`:              "network nosuch not found",
+		`"HostConfig":{"NetworkMode":"container:nosuch"}`:    "No such container: nosuch",
+		`"HostConfig":{"VolumesFrom":["nosuch"]}`:            "No such container: nosuch",
+		`"HostConfig":{"VolumeDriver":"nosuch"}`:             `plugin "nosuch" not found`,
+		`"HostConfig":{"Isolation":"hyperv"}`:                "invalid isolation 'hyperv' on linux",
+		`"HostConfig":{"OomScoreAdj":1001}`:                  "range for oom score adj is [-1000, 1000]",
+		`"HostConfig":{"CapAdd":["NOSUCH"]}`:                 `invalid capability: "CAP_NOSUCH"`,
+		`"HostConfig":{"SecurityOpt":["no=such"]}`:           `invalid --security-opt: "no=such"`,
+		`"Healthcheck":{"Interval":1000}`:                    "Interval in Healthcheck cannot be less than 1ms",
+		`"Healthcheck":{"Test":["CMD","x"],"StartPeriod":1}`: "StartPeriod in Healthcheck cannot",
+		`"Healthcheck":{"Retries":-1}`:                       "Retries in Healthcheck cannot be negative",
+		`"HostConfig":{"Mounts":[{"Type":"x","Target":"/x"}]}`: `invalid mount config for type "x": ` +
+			"mount type unknown",
+	} {
+		status, body := ask(t, socket, "POST", "/containers/create", "application/json",
+			`{"Image":"there",`+config+"}")
+		var answer struct{ Message string }
+		err := json.Unmarshal([]byte(body), &answer)
+		if status != 400 || err != nil || !strings.Contains(answer.Message, says) {
+			t.Errorf("%s: got %d %s, want 400 %q", config, status, body, says)
+		}
+	}
+	if status, body := ask(t, socket, "GET", "/containers/json?all=1", "", ""); body != "[]\n" {
+		t.Errorf("containers are left: %d %s", status, body)
 	}
 }
 

@@ -22,6 +22,7 @@ var statuses = map[engine.Kind]int{
 	engine.Invalid:     http.StatusBadRequest,
 	engine.NotModified: http.StatusNotModified,
 	engine.Unavailable: http.StatusNotImplemented,
+	engine.Forbidden:   http.StatusForbidden,
 }
 
 // statusError is an error with a status that the engine has no kind for.

@@ -18,6 +18,7 @@ const (
 	Invalid                 // 400
 	NotModified             // 304: it is so already
 	Unavailable             // 501: this engine, or this machine, has it not
+	Forbidden               // 403: nobody may do that
 )
 
 // Error is an error of a kind.

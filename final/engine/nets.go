@@ -31,11 +31,12 @@ func netError(err error) error {
 		return nil
 	case errors.Is(err, network.ErrNotExist), errors.Is(err, network.ErrNoEndpoint):
 		return &Error{NotFound, err}
-	case errors.Is(err, network.ErrExist), errors.Is(err, network.ErrInUse),
-		errors.Is(err, network.ErrConnected), errors.Is(err, network.ErrPredefined):
+	case errors.Is(err, network.ErrExist), errors.Is(err, network.ErrConnected):
 		return &Error{Conflict, err}
-	case errors.Is(err, network.ErrInvalid), errors.Is(err, network.ErrOverlap),
-		errors.Is(err, network.ErrAddress):
+	case errors.Is(err, network.ErrInUse), errors.Is(err, network.ErrPredefined),
+		errors.Is(err, network.ErrOverlap):
+		return &Error{Forbidden, err}
+	case errors.Is(err, network.ErrInvalid), errors.Is(err, network.ErrAddress):
 		return &Error{Invalid, err}
 	}
 	return err
@@ -47,7 +48,7 @@ func (c *creation) chooseNetworks(config *apinet.NetworkingConfig) error {
 	c.r.Networks = map[string]*apinet.EndpointSettings{}
 	if mode.IsContainer() {
 		_, _, err := c.e.get(mode.ConnectedContainer())
-		return err
+		return missing(err)
 	}
 	if config != nil {
 		maps.Copy(c.r.Networks, config.EndpointsConfig)
@@ -62,7 +63,7 @@ func (c *creation) chooseNetworks(config *apinet.NetworkingConfig) error {
 	for name, s := range c.r.Networks {
 		n, err := c.e.networks.Network(name)
 		if err != nil {
-			return netError(err)
+			return missing(netError(err))
 		}
 		if s == nil {
 			s = &apinet.EndpointSettings{}
@@ -328,6 +329,8 @@ func (e *Engine) CreateNetwork(
 	c.IPv4 = r.EnableIPv4 == nil || *r.EnableIPv4
 	c.IPv6 = r.EnableIPv6 != nil && *r.EnableIPv6
 	switch {
+	case predefined(r.Name):
+		return response, failed(Forbidden, "operation is not permitted on predefined %s network", r.Name)
 	case r.ConfigOnly || r.ConfigFrom != nil || r.Ingress:
 		return response, failed(Unavailable, "networks of a swarm are not supported")
 	case r.Scope != "" && r.Scope != "local":
@@ -503,7 +506,7 @@ func (e *Engine) PruneNetworks(ctx context.Context, f Filters) (apinet.PruneRepo
 		switch err := e.RemoveNetwork(ctx, n.ID); {
 		case err == nil:
 			report.NetworksDeleted = append(report.NetworksDeleted, n.Name)
-		case Code(err) != Conflict && Code(err) != NotFound:
+		case Code(err) != Forbidden && Code(err) != NotFound:
 			return report, err
 		}
 	}

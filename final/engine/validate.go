@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
@@ -55,11 +56,24 @@ func (c *creation) validate() error {
 	if len(host.DeviceRequests) > 0 {
 		return failed(Unavailable, `could not select device driver "" with capabilities: [[gpu]]`)
 	}
+	if !host.Isolation.IsValid() {
+		return failed(Invalid, "invalid isolation '%s' on linux", host.Isolation)
+	}
+	if d := host.VolumeDriver; d != "" && d != "local" {
+		return missing(noDriver(d))
+	}
+	if n := host.OomScoreAdj; n < -1000 || n > 1000 {
+		return failed(Invalid, "Invalid value %d, range for oom score adj is [-1000, 1000]", n)
+	}
 	if !host.UsernsMode.Valid() {
 		return failed(Invalid, "invalid userns mode: %s", host.UsernsMode)
 	}
+	// What the start would find, too, but then there is a container already.
+	_, wrongCapability := capabilitiesOf(host)
+	_, wrongOption := parseSecurity(host.SecurityOpt)
 	return errors.Join(validateLog(&host.LogConfig), c.validateModes(),
-		validateResources(&host.Resources), validateHealth(config.Healthcheck))
+		validateResources(&host.Resources), validateHealth(config.Healthcheck),
+		wrongCapability, wrongOption)
 }
 
 func (c *creation) validateModes() error {
@@ -153,14 +167,27 @@ func validateResources(r *container.Resources) error {
 }
 
 func validateHealth(h *container.HealthConfig) error {
-	if h == nil || len(h.Test) == 0 || h.Test[0] == "NONE" {
+	if h == nil {
+		return nil
+	}
+	for _, one := range []struct {
+		name string
+		time time.Duration
+	}{{"Interval", h.Interval}, {"Timeout", h.Timeout}, {"StartPeriod", h.StartPeriod},
+		{"StartInterval", h.StartInterval}} {
+		if one.time != 0 && one.time < container.MinimumDuration {
+			return failed(Invalid, "%s in Healthcheck cannot be less than %s", one.name,
+				container.MinimumDuration)
+		}
+	}
+	if h.Retries < 0 {
+		return failed(Invalid, "Retries in Healthcheck cannot be negative")
+	}
+	if len(h.Test) == 0 || h.Test[0] == "NONE" {
 		return nil
 	}
 	if !slices.Contains([]string{"CMD", "CMD-SHELL"}, h.Test[0]) || len(h.Test) < 2 {
 		return failed(Invalid, "a health check is CMD or CMD-SHELL with a command, not %q", h.Test)
-	}
-	if h.Interval < 0 || h.Timeout < 0 || h.StartPeriod < 0 || h.StartInterval < 0 || h.Retries < 0 {
-		return failed(Invalid, "the times and retries of a health check cannot be negative")
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func (s *Store) create(id string, c Config) (*Network, error) {
 	n := &Network{ID: id, Created: time.Now().UTC(), Config: c}
 	for _, other := range all {
 		if other.Name == n.Name {
-			return nil, fmt.Errorf("%w: %q", ErrExist, n.Name)
+			return nil, fmt.Errorf("network with name %s %w", n.Name, ErrExist)
 		}
 		if n.Driver == DriverBridge && other.bridge() == n.bridge() {
 			return nil, fmt.Errorf("%w: network %s has the bridge %s", ErrInvalid,

@@ -49,12 +49,12 @@ func find(all []*Network, ref string) (*Network, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("network %q: %w", ref, ErrNotExist)
+		return nil, fmt.Errorf("network %s %w", ref, ErrNotExist)
 	case 1:
 		return found[0], nil
 	}
-	return nil, fmt.Errorf("network %q: %w: %d networks have IDs that begin so",
-		ref, ErrNotExist, len(found))
+	return nil, fmt.Errorf("network %s %w: %d networks have IDs that begin so", ref,
+		ErrNotExist, len(found))
 }
 
 // List returns all networks, sorted by their names.

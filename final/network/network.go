@@ -19,11 +19,11 @@ import (
 
 // The errors that callers tell apart, with errors.Is. The message says what to do.
 var (
-	ErrExist      = errors.New("there is a network of that name")
-	ErrNotExist   = errors.New("no such network")
+	ErrExist      = errors.New("already exists")
+	ErrNotExist   = errors.New("not found")
 	ErrOverlap    = errors.New("subnet is in use")
 	ErrInUse      = errors.New("network has active endpoints")
-	ErrPredefined = errors.New("network is predefined and cannot be removed")
+	ErrPredefined = errors.New("is a pre-defined network and cannot be removed")
 	ErrPort       = errors.New("port is already allocated")
 	ErrAddress    = errors.New("address is in use")
 	ErrConnected  = errors.New("container is connected to the network")

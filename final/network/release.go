@@ -436,7 +436,7 @@ func (s *Store) Remove(ref string) error {
 		return err
 	}
 	if slices.Contains([]string{Bridge, Host, None}, n.Name) {
-		return fmt.Errorf("%w: %s", ErrPredefined, n.Name)
+		return fmt.Errorf("%s %w", n.Name, ErrPredefined)
 	}
 	lock, err := s.lock()
 	if err != nil {
