@@ -46,13 +46,15 @@ func (e *Engine) Waiting(ref string, c container.WaitCondition) (
 	}
 	w := &waiting{e: e, id: id, condition: c}
 	w.events = &eventReader{path: e.eventsPath(), only: []byte(id), give: w.happened}
-	if c == container.WaitConditionNextExit || c == container.WaitConditionRemoved {
-		if err := w.events.begin(false); err != nil {
-			w.events.close()
-			return nil, err
+	_, state, err := e.get(id)
+	if err == nil && state.Status == "restarting" && c != container.WaitConditionRemoved {
+		w.condition = container.WaitConditionNextExit // nobody is there yet who would tell
+	}
+	if err == nil && w.condition != "" && w.condition != container.WaitConditionNotRunning {
+		if err = w.events.begin(false); err == nil {
+			_, state, err = e.get(id) // as it is now that no event is missed
 		}
 	}
-	_, state, err := e.get(id)
 	if err != nil {
 		w.events.close()
 		return nil, err
@@ -127,20 +129,27 @@ func (w *waiting) follow(ctx context.Context) error {
 		case gone || w.removed:
 			return nil
 		case w.ended && w.condition == container.WaitConditionNextExit:
-			// What else the shim has to do is soon done, and then it can be started or removed.
-			state, err := w.e.state(w.id)
-			if errors.Is(err, fs.ErrNotExist) || err == nil && state.Status == "restarting" {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			return w.e.untilGone(ctx, w.id)
+			return w.e.untilDone(ctx, w.id)
 		}
 		if err := w.events.watch.wait(ctx, most); err != nil {
 			return err
 		}
 	}
+}
+
+// untilDone waits, after a container's end, until its shim has done what else there is to do, so that
+// the container can be started or removed; not if it is started again, by the shim.
+func (e *Engine) untilDone(ctx context.Context, id string) error {
+	state, err := e.state(id)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case state.Status == "restarting" || state.Status == "running":
+		return nil
+	}
+	return e.untilGone(ctx, id)
 }
 
 // waitShim waits for the end that a shim tells of.
@@ -152,8 +161,7 @@ func (e *Engine) waitShim(ctx context.Context, id string) (int64, error) {
 		defer stop()
 		var reply shim.Reply
 		if _, err := conn.Receive(&reply); err == nil && reply.Is == shim.Ended {
-			// What else it has to do is soon done, and then the container can be removed.
-			return int64(reply.Status), e.untilGone(ctx, id)
+			return int64(reply.Status), e.untilDone(ctx, id)
 		}
 	}
 	if ctx.Err() != nil {
