@@ -364,6 +364,21 @@ func TestHijack_HalfClose(t *testing.T) {
 	}
 }
 
+// Clients that read the head with a buffer get nothing else with it: they would lose that.
+func TestHijack_HeadAlone(t *testing.T) {
+	h, conn := hijackedPair(t, false)
+	go func() { _, _ = io.WriteString(h, "output") }()
+	time.Sleep(20 * time.Millisecond)
+	buffer := make([]byte, 8192)
+	n, err := conn.Read(buffer)
+	if head := string(buffer[:n]); err != nil || !strings.HasSuffix(head, "\r\n\r\n") {
+		t.Errorf("got %q, %v", head, err)
+	}
+	if n, err = conn.Read(buffer); string(buffer[:n]) != "output" {
+		t.Errorf("got %q, %v", buffer[:n], err)
+	}
+}
+
 // A client that is gone is noticed although nothing is written; its end is no Ctrl-D.
 func TestHijack_Gone(t *testing.T) {
 	h, conn := hijackedPair(t, true)

@@ -97,7 +97,8 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	streams := s.streams(r, h, c, keys)
-	if flag(r, "stream") && !c.State.Running {
+	logs, waits := flag(r, "logs"), flag(r, "stream") && !c.State.Running
+	if waits && !logs {
 		// Before the client is told, since what it does next is to start it.
 		a := s.pending.add(s.done, c.ID, h, streams)
 		h.begin()
@@ -105,7 +106,7 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	h.begin()
-	if flag(r, "logs") {
+	if logs {
 		out, errs := outputs(h, c.Config.Tty)
 		o := engine.LogOptions{Stdout: flag(r, "stdout"), Stderr: flag(r, "stderr")}
 		if err := s.e.Logs(s.done, c.ID, o, out, errs); err != nil {
@@ -114,6 +115,11 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) error {
 	}
 	if !flag(r, "stream") {
 		h.close()
+		return nil
+	}
+	if waits {
+		a := s.pending.add(s.done, c.ID, h, streams)
+		s.background(func() { s.await(c.ID, a) })
 		return nil
 	}
 	s.background(func() { s.attachNow(c.ID, h, streams) })

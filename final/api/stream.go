@@ -72,6 +72,7 @@ type hijacked struct {
 	// lost is closed when the client is gone.
 	lost chan struct{}
 	once sync.Once
+	read sync.Once // the client has read the head
 }
 
 // hijack takes the connection over. begin says so to the client: until then, writes wait.
@@ -120,12 +121,37 @@ func (h *hijacked) lose() { h.once.Do(func() { close(h.lost) }) }
 // Write writes to the client. If that fails, it is gone.
 func (h *hijacked) Write(data []byte) (int, error) {
 	<-h.begun
+	h.read.Do(h.untilRead)
 	n, err := h.conn.Write(data)
 	if err != nil {
 		h.lose()
 		return n, errGone
 	}
 	return n, nil
+}
+
+// untilRead waits, not for long, until the client has taken the head. There are those that read it
+// with a buffer, and the stream without (docker-py does, and what stands on it): they would lose what
+// comes together with the head. Only a unix socket says what the other side has not read yet.
+func (h *hijacked) untilRead() {
+	const most = 200 * time.Millisecond
+	conn, ok := h.conn.(*net.UnixConn)
+	if !ok {
+		return
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	began := time.Now()
+	for pause := 50 * time.Microsecond; time.Since(began) < most; pause = min(2*pause, time.Millisecond) {
+		unread := 0
+		err := raw.Control(func(fd uintptr) { unread, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+		if err != nil || unread == 0 {
+			return
+		}
+		time.Sleep(pause)
+	}
 }
 
 // errGone is what a writer says of a client that is gone. It is not EPIPE, which to the engine
