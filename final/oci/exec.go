@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -191,7 +192,7 @@ func (e *execution) start() (int, error) {
 		return 0, err
 	}
 	if err := child.Wait(); err != nil {
-		if errors.Is(err, unix.ENOENT) {
+		if errors.Is(err, unix.ENOENT) && !strings.HasPrefix(err.Error(), "chdir ") {
 			err = fmt.Errorf("exec: %q: executable file not found in $PATH: %w", p.Args[0], err)
 		} else {
 			err = fmt.Errorf("exec %q: %w", p.Args[0], err)
