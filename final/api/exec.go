@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -103,12 +105,12 @@ func (s *Server) createExec(w http.ResponseWriter, r *http.Request) error {
 
 // startExec is POST /exec/{id}/start.
 func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
-	x, err := s.execs.get(r.PathValue("id"))
-	if err != nil {
-		return err
-	}
 	var start container.ExecStartRequest
 	if err := decode(r, &start, true); err != nil {
+		return err
+	}
+	x, err := s.execs.get(r.PathValue("id"))
+	if err != nil {
 		return err
 	}
 	if start.ConsoleSize != nil && x.request.ConsoleSize == nil {
@@ -131,15 +133,17 @@ func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	h, err := s.hijack(w, r, x.request.Tty)
+	// Whether there are frames says the client that reads them, which may have had the exec, and its
+	// terminal, made by another.
+	h, err := s.hijack(w, r, start.Tty)
 	if err != nil {
 		return err
 	}
 	h.begin()
 	s.background(func() {
-		if err := s.runExec(x, h, x.streams(h)); err != nil {
+		if err := s.runExec(x, h, x.streams(h, start.Tty)); err != nil {
 			// The answer has begun: dockerd, too, says it where the output would be.
-			_, _ = outputError(h, x.request.Tty, err) // or nobody is there to read it
+			_, _ = outputError(h, start.Tty, err) // or nobody is there to read it
 			h.close()
 		}
 	})
@@ -163,9 +167,9 @@ func (x *execution) begin() error {
 }
 
 // streams are the client's, as it asked for them.
-func (x *execution) streams(h *hijacked) *engine.Streams {
+func (x *execution) streams(h *hijacked, raw bool) *engine.Streams {
 	streams := &engine.Streams{}
-	out, errs := outputs(h, x.request.Tty)
+	out, errs := outputs(h, raw)
 	if x.request.AttachStdout {
 		streams.Out = out
 	}
@@ -259,11 +263,11 @@ func (s *Server) inspectExec(w http.ResponseWriter, r *http.Request) error {
 
 // resizeExec is POST /exec/{id}/resize.
 func (s *Server) resizeExec(w http.ResponseWriter, r *http.Request) error {
-	x, err := s.execs.get(r.PathValue("id"))
+	rows, columns, err := size(r)
 	if err != nil {
 		return err
 	}
-	rows, columns, err := size(r)
+	x, err := s.execs.get(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -289,17 +293,17 @@ func (s *Server) resizeExec(w http.ResponseWriter, r *http.Request) error {
 
 // size is the query's, of a terminal.
 func size(r *http.Request) (rows, columns uint16, err error) {
-	h, err := number(r, "h", 0)
-	if err != nil {
-		return 0, 0, err
+	for name, to := range map[string]*uint16{"h": &rows, "w": &columns} {
+		text := r.FormValue(name)
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err == nil && n > math.MaxUint16 { // more than a terminal can have
+			n = math.MaxUint16
+		}
+		if failed := (*strconv.NumError)(nil); errors.As(err, &failed) {
+			what := map[string]string{"h": "height", "w": "width"}[name]
+			return 0, 0, invalid("invalid resize %s %q: %w", what, text, failed.Err)
+		}
+		*to = uint16(n)
 	}
-	w, err := number(r, "w", 0)
-	if err != nil {
-		return 0, 0, err
-	}
-	const most = 1<<16 - 1
-	if h < 0 || w < 0 || h > most || w > most {
-		return 0, 0, invalid("a terminal of %d rows and %d columns", h, w)
-	}
-	return uint16(h), uint16(w), nil
+	return rows, columns, nil
 }

@@ -120,6 +120,9 @@ func (a *Attachment) begin() {
 		if from == nil {
 			continue
 		}
+		if to == nil { // of a terminal, which must be read all the same
+			to = io.Discard
+		}
 		a.copied.Add(1)
 		go func() {
 			defer a.copied.Done()

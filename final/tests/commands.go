@@ -30,6 +30,7 @@ import (
 //	sigall SIGNAL REGEXP    send a signal to every process whose command line matches; wait for one
 //	nobody REGEXP           wait until no process's command line matches
 //	registry VAR [PASSWORD] serve an empty registry, and set VAR to its HOST:PORT
+//	api FILE METHOD PATH […] ask the daemon at $DOCKER_HOST: see cmdAPI
 //	tarball FILE ENTRY…     write a tar archive, also one that is not as it should be: see cmdTarball
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"status":   cmdStatus,
@@ -44,6 +45,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"child":    sessionCommand(2, (*sessions).child),
 	"sigall":   cmdSigall,
 	"nobody":   cmdNobody,
+	"api":      cmdAPI,
 	"tarball":  cmdTarball,
 	"registry": cmdRegistry,
 }
