@@ -102,7 +102,10 @@ func TestRefuses(t *testing.T) {
 		{"GET", "/containers/json?filters=x", "", "", 400, "invalid JSON"},
 		{"GET", `/containers/json?filters={"x":{"y":true}}`, "", "", 400, "invalid filter 'x'"},
 		{"GET", "/containers/json?limit=x", "", "", 400, "not a number"},
-		{"POST", "/containers/x/resize?h=-1&w=5", "", "", 400, "terminal"},
+		{"POST", "/containers/x/resize?h=-1&w=5", "", "", 400, `invalid resize height "-1": invalid syntax`},
+		{"POST", "/exec/x/resize?h=5", "", "", 400, `invalid resize width "": invalid syntax`},
+		{"POST", "/exec/x/start", "text/plain", "{}", 400, "unsupported Content-Type"},
+		{"POST", "/networks/create", "application/json", "{} x", 400, "unexpected content after JSON"},
 		{"POST", "/exec/nosuch/start", "application/json", "{}", 404, "No such exec instance"},
 		{"POST", "/containers/x/wait?condition=never", "", "", 400, "invalid condition"},
 		{"POST", "/images/create", "", "", 400, "which image"},
@@ -153,7 +156,8 @@ func TestRefuses_Create(t *testing.T) {
 	socket := serve(t)
 	importImage(t, socket, "there")
 	for config, says := range map[string]string{
-		`"HostConfig":{"NetworkMode":"nosuch"}`:              "network nosuch not found",
+		`"Env":[""]`:                                         "invalid environment variable:",
+		`"HostConfig":{"Annotations":{"":"x"}}`:              "invalid Annotations: the empty string",
 		`"HostConfig":{"NetworkMode":"container:nosuch"}`:    "No such container: nosuch",
 		`"HostConfig":{"VolumesFrom":["nosuch"]}`:            "No such container: nosuch",
 		`"HostConfig":{"VolumeDriver":"nosuch"}`:             `plugin "nosuch" not found`,

@@ -6,7 +6,10 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types"
@@ -75,6 +78,11 @@ func (s *Server) createContainer(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err := body.moveMac(); err != nil {
 		return err
+	}
+	if n := body.NetworkingConfig; n != nil && before(r, 44) && len(n.EndpointsConfig) > 1 {
+		names := slices.Sorted(maps.Keys(n.EndpointsConfig))
+		return invalid("Container cannot be created with multiple network endpoints: %s",
+			strings.Join(names, ", "))
 	}
 	response, err := s.e.Create(context.WithoutCancel(r.Context()), engine.CreateOptions{
 		Name: r.FormValue("name"), Config: body.Config, HostConfig: body.HostConfig,

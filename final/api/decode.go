@@ -51,8 +51,12 @@ func parse(data []byte, value any) error {
 	if depth(data) > maxDepth {
 		return invalid("invalid JSON: nested deeper than %d", maxDepth)
 	}
-	if err := json.Unmarshal(data, value); err != nil {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if err := d.Decode(value); err != nil {
 		return invalid("invalid JSON: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return invalid("invalid JSON: unexpected content after JSON")
 	}
 	return nil
 }

@@ -72,7 +72,11 @@ func (e *Engine) StatPath(_ context.Context, ref, name string) (container.PathSt
 		return stat, err
 	}
 	err = e.withFiles(r, false, func(root *os.File) error {
-		_, stat, err = statPath(root, name)
+		f, found, err := statPath(root, name)
+		if err == nil {
+			stat = found
+			err = f.Close()
+		}
 		return err
 	})
 	return stat, noPath(err, ref, name)
@@ -109,6 +113,10 @@ func statPath(root *os.File, name string) (*os.File, container.PathStat, error) 
 	if err != nil {
 		f.Close()
 		return nil, stat, err
+	}
+	if follow && !info.IsDir() {
+		f.Close()
+		return nil, stat, failed(Invalid, "%s: not a directory", name)
 	}
 	stat = container.PathStat{Name: path.Base(clean), Size: info.Size(), Mode: info.Mode(),
 		Mtime: info.ModTime()}
@@ -151,17 +159,14 @@ func (e *Engine) CopyFrom(
 	return read, stat, nil
 }
 
+// packPath writes the archive. What clients put in the place of the topmost name follows from the
+// path that they have asked for: "." for what ends in a dot, "/" for the root.
 func packPath(ctx context.Context, w io.Writer, root *os.File, name string) error {
 	clean := path.Clean("/" + name)
-	if clean == "/" {
-		dir, err := openIn(root, "/", unix.O_RDONLY|unix.O_DIRECTORY)
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
-		return archive.Pack(ctx, w, dir, archive.PackOptions{})
-	}
 	base := path.Base(clean)
+	if last := path.Base("/" + strings.TrimRight(name, "/")); last == "." {
+		base = "."
+	}
 	if strings.HasSuffix(name, "/") || strings.HasSuffix(name, "/.") { // what a link leads to
 		f, err := openIn(root, clean, unix.O_PATH)
 		if err != nil {
@@ -179,7 +184,17 @@ func packPath(ctx context.Context, w io.Writer, root *os.File, name string) erro
 		return err
 	}
 	defer dir.Close()
-	return archive.PackAt(ctx, w, dir, path.Base(clean), base, archive.PackOptions{})
+	file, options := path.Base(clean), archive.PackOptions{}
+	if clean == "/" {
+		file, options.Skip = ".", inSystem
+	}
+	return archive.PackAt(ctx, w, dir, file, base, options)
+}
+
+// inSystem says whether a name is of a file that the kernel makes up in a container that runs.
+func inSystem(name string) bool {
+	folder, file, _ := strings.Cut(strings.TrimLeft(name, "./"), "/")
+	return file != "" && (folder == "proc" || folder == "sys" || folder == "dev")
 }
 
 // inRoot is the path of an open file as the root has it.

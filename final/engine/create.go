@@ -217,7 +217,7 @@ func (c *creation) mergeImage() error {
 		to.Healthcheck = mergeHealth(to.Healthcheck, from.Healthcheck)
 	}
 	to.Shell = from.Shell
-	to.Env = mergeEnv(from.Env, to.Env)
+	to.Env = addEnv(from.Env, to.Env)
 	labels := maps.Clone(from.Labels)
 	if labels == nil {
 		labels = map[string]string{}
@@ -281,6 +281,18 @@ func mergeHealth(to, from *container.HealthConfig) *container.HealthConfig {
 	return &h
 }
 
+// addEnv is mergeEnv that keeps a name alone: it is what the container was made with, and says to
+// every process of it that there is no such variable.
+func addEnv(from, with []string) []string {
+	merged := mergeEnv(from, with)
+	for _, name := range with {
+		if !strings.Contains(name, "=") && !slices.Contains(merged, name) {
+			merged = append(merged, name)
+		}
+	}
+	return merged
+}
+
 // mergeEnv sets variables on top of others. A name alone takes one away.
 func mergeEnv(from, with []string) []string {
 	merged := slices.Clone(from)
@@ -337,7 +349,13 @@ func (c *creation) complete() error {
 		host.NetworkMode = "bridge"
 	}
 	if !host.Privileged && host.MaskedPaths == nil {
-		host.MaskedPaths, host.ReadonlyPaths = maskedPaths, readonlyPaths
+		host.MaskedPaths = maskedPaths
+	}
+	if !host.Privileged && host.ReadonlyPaths == nil {
+		host.ReadonlyPaths = readonlyPaths
+	}
+	if host.Runtime == "" {
+		host.Runtime = defaultRuntime
 	}
 	return c.validate()
 }

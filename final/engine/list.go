@@ -293,7 +293,7 @@ func (e *Engine) sizes(r *record) (rw, root int64, err error) {
 func mountPoints(r *record) []container.MountPoint {
 	all := []container.MountPoint{}
 	for _, m := range r.Mounts {
-		if m.Type != mount.TypeTmpfs || m.Tmpfs == "" {
+		if _, own := r.HostConfig.Tmpfs[m.Destination]; !own || m.Type != mount.TypeTmpfs {
 			all = append(all, m.MountPoint)
 		}
 	}

@@ -62,8 +62,11 @@ func (c *creation) chooseNetworks(config *apinet.NetworkingConfig) error {
 	}
 	for name, s := range c.r.Networks {
 		n, err := c.e.networks.Network(name)
+		if errors.Is(err, network.ErrNotExist) { // it may be made before the container is started
+			n, err = &network.Network{Config: network.Config{Name: name}}, nil
+		}
 		if err != nil {
-			return missing(netError(err))
+			return netError(err)
 		}
 		if s == nil {
 			s = &apinet.EndpointSettings{}

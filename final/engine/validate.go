@@ -17,6 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// defaultRuntime is the one that there is.
+const defaultRuntime = "minirunc"
+
 // minMemory is the least memory that a container may have, as Docker's.
 const minMemory = 6 << 20
 
@@ -50,11 +53,14 @@ func (c *creation) validate() error {
 		return failed(Unavailable, "--link is not supported: connect both to a network, "+
 			"where each finds the other by its name")
 	}
-	if host.Runtime != "" && host.Runtime != "minirunc" {
+	if host.Runtime != defaultRuntime {
 		return failed(Invalid, "unknown or invalid runtime name: %s", host.Runtime)
 	}
 	if len(host.DeviceRequests) > 0 {
 		return failed(Unavailable, `could not select device driver "" with capabilities: [[gpu]]`)
+	}
+	if _, empty := host.Annotations[""]; empty {
+		return failed(Invalid, "invalid Annotations: the empty string is not permitted as an annotation key")
 	}
 	if !host.Isolation.IsValid() {
 		return failed(Invalid, "invalid isolation '%s' on linux", host.Isolation)
@@ -101,7 +107,8 @@ func (c *creation) validateModes() error {
 
 func validateLog(l *container.LogConfig) error {
 	if l.Type != "json-file" && l.Type != "none" {
-		return failed(Invalid, "log driver %q is not here: take json-file or none", l.Type)
+		return failed(Invalid, "logger: no log driver named '%s' is registered: take json-file or none",
+			l.Type)
 	}
 	for name, value := range l.Config {
 		if l.Type == "none" {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -75,6 +76,8 @@ func Commit(
 // configure takes over what the container was created with.
 func configure(to *dockerspec.DockerOCIImageConfig, from *container.Config) {
 	to.User, to.Env, to.Cmd, to.Entrypoint = from.User, from.Env, from.Cmd, from.Entrypoint
+	to.Env = slices.DeleteFunc(slices.Clone(to.Env), // names alone: see engine.Create
+		func(kv string) bool { return !strings.Contains(kv, "=") })
 	to.WorkingDir, to.Labels, to.StopSignal = from.WorkingDir, from.Labels, from.StopSignal
 	to.Volumes, to.Healthcheck, to.Shell = from.Volumes, from.Healthcheck, from.Shell
 	to.OnBuild = from.OnBuild

@@ -43,7 +43,8 @@ func Pack(ctx context.Context, w io.Writer, root *os.File, o PackOptions) error 
 }
 
 // PackAt writes an archive of the file or folder that has the name in dir: a link is not
-// followed. It is called as in the archive.
+// followed. It is called as in the archive; of a folder that is called "." or "/", what is in it
+// begins with that, too.
 func PackAt(ctx context.Context, w io.Writer, dir *os.File, name, as string, o PackOptions) error {
 	return pack(ctx, w, o, func(p *packer) error {
 		err := p.add(dir, name, as, true)
@@ -135,7 +136,11 @@ func (p *packer) children(dir *os.File, as string) error {
 		return err
 	}
 	for _, name := range names {
-		err := p.add(dir, name, path.Join(as, name), true)
+		full := name
+		if as != "" {
+			full = strings.TrimSuffix(as, "/") + "/" + name
+		}
+		err := p.add(dir, name, full, true)
 		if err != nil && !errors.Is(err, errGone) {
 			return err
 		}
@@ -266,7 +271,7 @@ func (p *packer) addFolder(dir *os.File, base string, h *tar.Header, below bool)
 	}
 	defer f.Close()
 	name := h.Name
-	h.Typeflag, h.Name = tar.TypeDir, name+"/"
+	h.Typeflag, h.Name = tar.TypeDir, strings.TrimSuffix(name, "/")+"/"
 	xattrs, err := xattrsOf(int(f.Fd()), name)
 	if err != nil {
 		return err

@@ -268,6 +268,8 @@ func TestPackAt(t *testing.T) {
 	}{
 		{"d", "new", "new/ new/a new/skip/ new/skip/x", archive.PackOptions{}},
 		{"d", "new", "new/ new/a", skip},
+		{"d", ".", "./ ./a ./skip/ ./skip/x", archive.PackOptions{}},
+		{"d", "/", "/ /a /skip/ /skip/x", archive.PackOptions{}},
 		{"l", "l", "l", archive.PackOptions{}},
 	} {
 		var buf bytes.Buffer
