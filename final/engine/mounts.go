@@ -198,6 +198,10 @@ func fromMount(m mount.Mount) (mountPoint, error) {
 				p.Options = append(p.Options, "nocopy")
 			}
 			if o.Subpath != "" {
+				if !filepath.IsLocal(o.Subpath) {
+					return p, failed(Invalid, `invalid mount config for type "volume": subpath must be a `+
+						"relative path within the volume")
+				}
 				p.Options = append(p.Options, "subpath="+o.Subpath)
 			}
 			p.made = &volumeRecord{Labels: o.Labels}
@@ -252,7 +256,12 @@ func (c *creation) makeMount(ctx context.Context, m *mountPoint) error {
 		m.Source = v.Mountpoint
 		if !slices.Contains(m.Options, "nocopy") {
 			err := c.e.withVolume(v.Name, func(volume *os.File) error {
-				return c.fillVolume(ctx, volume, m.Destination)
+				part, err := openBeneath(volume, m.subpath(), unix.O_RDONLY)
+				if err != nil {
+					return nil //nolint:nilerr // the start says so, if it is not there by then
+				}
+				defer part.Close()
+				return c.fillVolume(ctx, part, m.Destination)
 			})
 			if err != nil {
 				return fmt.Errorf("copy the image's %q to volume %s: %w", m.Destination, v.Name, err)
@@ -265,7 +274,7 @@ func (c *creation) makeMount(ctx context.Context, m *mountPoint) error {
 // fillVolume copies what the image has at a path into an empty volume.
 func (c *creation) fillVolume(_ context.Context, volume *os.File, at string) error {
 	entries, err := volume.Readdirnames(1)
-	if len(entries) > 0 || c.r.Top == "" {
+	if len(entries) > 0 || c.r.Top == "" || errors.Is(err, unix.ENOTDIR) {
 		return nil
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -443,7 +452,7 @@ func (s *starting) userMount(m mountPoint) (specs.Mount, error) {
 		switch {
 		case err != nil:
 			return specs.Mount{}, err
-		case tree != nil && m.hasSubpath():
+		case tree != nil && m.subpath() != ".":
 			tree.Close()
 			return specs.Mount{}, failed(Unavailable, "a part of a volume that is a mount is not supported")
 		case tree != nil:
@@ -455,12 +464,10 @@ func (s *starting) userMount(m mountPoint) (specs.Mount, error) {
 		}
 	}
 	source := m.Source
-	for _, o := range m.Options {
-		if sub, ok := strings.CutPrefix(o, "subpath="); ok {
-			var err error
-			if source, err = inside(source, sub); err != nil {
-				return specs.Mount{}, err
-			}
+	if sub := m.subpath(); sub != "." {
+		var err error
+		if source, err = inside(source, sub); err != nil {
+			return specs.Mount{}, err
 		}
 	}
 	if !exists(source) {
@@ -479,16 +486,34 @@ func (s *starting) userMount(m mountPoint) (specs.Mount, error) {
 	return one, nil
 }
 
-// inside is a folder in a volume, whatever links there are in it.
+// openBeneath opens a path in a folder; links that lead out are an error.
+func openBeneath(dir *os.File, name string, flags int) (*os.File, error) {
+	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC),
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	for {
+		fd, err := unix.Openat2(int(dir.Fd()), name, &how)
+		switch err {
+		case nil:
+			return os.NewFile(uintptr(fd), name), nil
+		case unix.EINTR, unix.EAGAIN:
+		case unix.EXDEV:
+			return nil, failed(Invalid, "path concatenation escapes the base directory: %s", name)
+		default:
+			return nil, failed(Invalid, "cannot access path %s: %w", name, err)
+		}
+	}
+}
+
+// inside is a folder in a volume.
 func inside(volume, sub string) (string, error) {
 	root, err := os.Open(volume)
 	if err != nil {
 		return "", err
 	}
 	defer root.Close()
-	f, err := openIn(root, sub, unix.O_PATH)
+	f, err := openBeneath(root, sub, unix.O_PATH)
 	if err != nil {
-		return "", failed(Invalid, "subpath of the volume: %w", err)
+		return "", fmt.Errorf("subpath of the volume: %w", err)
 	}
 	defer f.Close()
 	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))

@@ -77,7 +77,7 @@ func (e *Engine) volumeTree(name string) (*os.File, error) {
 	}
 	for _, user := range records {
 		for _, m := range user.Mounts {
-			if m.Type != mount.TypeVolume || m.Name != name || m.hasSubpath() {
+			if m.Type != mount.TypeVolume || m.Name != name || m.subpath() != "." {
 				continue
 			}
 			state, err := e.state(user.ID)
@@ -100,9 +100,14 @@ func (e *Engine) volumeTree(name string) (*os.File, error) {
 	return r.mount()
 }
 
-func (m *mountPoint) hasSubpath() bool {
-	return slices.ContainsFunc(m.Options,
-		func(o string) bool { return strings.HasPrefix(o, "subpath=") })
+// subpath is the part of a volume that is to be mounted, "." if all.
+func (m *mountPoint) subpath() string {
+	for _, o := range m.Options {
+		if sub, ok := strings.CutPrefix(o, "subpath="); ok {
+			return sub
+		}
+	}
+	return "."
 }
 
 // withVolume calls f with the root folder of a volume, wherever that is.
