@@ -244,16 +244,48 @@ func (e *Engine) Restart(ctx context.Context, ref, signal string, timeout *int) 
 	if err != nil {
 		return err
 	}
-	if state.Status == "running" || state.Status == "restarting" {
-		if err := e.stop(ctx, r, signal, timeout); err != nil {
+	if r.HostConfig.AutoRemove { // which its end is not to be this time
+		if err := e.setAutoRemove(r.ID, false, nil); err != nil {
 			return err
 		}
 	}
-	if _, err := e.Start(ctx, r.ID, nil); err != nil && Code(err) != NotModified {
+	if state.Status == "running" || state.Status == "restarting" {
+		err = e.stop(ctx, r, signal, timeout)
+	}
+	start := func(l *locked) error {
+		_, err := e.startStopped(l, nil)
+		return err
+	}
+	switch {
+	case r.HostConfig.AutoRemove && err != nil:
+		return errors.Join(err, e.setAutoRemove(r.ID, true, nil))
+	case err != nil:
+		return err
+	case r.HostConfig.AutoRemove:
+		err = e.setAutoRemove(r.ID, true, start)
+	default:
+		_, err = e.Start(ctx, r.ID, nil)
+	}
+	if err != nil && Code(err) != NotModified {
 		return err
 	}
 	e.containerEvent(r, "restart", nil)
 	return nil
+}
+
+// setAutoRemove changes whether a container is removed at its end, and calls then, if it is there,
+// before anybody else may see to a container that has ended.
+func (e *Engine) setAutoRemove(id string, remove bool, then func(*locked) error) error {
+	l, err := e.lock(id) // which does what is left to do at its last end
+	if err != nil {
+		return err
+	}
+	defer l.unlock()
+	l.HostConfig.AutoRemove = remove
+	if err := e.write(l.record); err != nil || then == nil {
+		return err
+	}
+	return then(l)
 }
 
 // Pause stops all processes of a container for a while.

@@ -47,7 +47,7 @@ func (e *Engine) Logs(ctx context.Context, ref string, o LogOptions, out, err io
 	if failure != nil {
 		return failure
 	}
-	if r.HostConfig.LogConfig.Type != "json-file" {
+	if r.HostConfig.LogConfig.Type == "none" {
 		return failed(Unavailable, "configured logging driver does not support reading")
 	}
 	if failure := o.parse(r); failure != nil {

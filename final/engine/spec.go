@@ -282,7 +282,7 @@ func (s *starting) security(spec *specs.Spec) error {
 	}
 	var err error
 	switch profile := s.secure.seccomp; {
-	case s.HostConfig.Privileged, profile == "unconfined":
+	case s.HostConfig.Privileged && profile == "", profile == "unconfined":
 		return nil
 	case profile != "" && profile != "builtin":
 		spec.Linux.Seccomp, err = seccomp.LoadProfile(profile, spec)

@@ -55,6 +55,11 @@ func (e *Engine) StartWith(
 		return nil, err
 	}
 	defer l.unlock()
+	return e.startStopped(l, s, trees...)
+}
+
+// startStopped starts a container that is locked.
+func (e *Engine) startStopped(l *locked, s *Streams, trees ...Tree) (*Attachment, error) {
 	state, err := e.state(l.ID)
 	if err != nil {
 		return nil, err
@@ -333,6 +338,9 @@ func (s *starting) shimConfig() (*shim.Config, error) {
 	}
 	if s.e.o.Driver != "" {
 		c.EngineArgs = append(c.EngineArgs, "--storage-driver", s.e.o.Driver)
+	}
+	if host.LogConfig.Type == "local" { // whose files are nobody's business: they are the same here
+		c.LogMaxSize, c.LogMaxFiles = 20e6, 5
 	}
 	if size := host.LogConfig.Config["max-size"]; size != "" {
 		if c.LogMaxSize, err = units.FromHumanSize(size); err != nil {

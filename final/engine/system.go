@@ -49,7 +49,7 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 		Labels:   []string{}, Warnings: []string{},
 		Plugins: system.PluginsInfo{Volume: []string{"local"},
 			Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"},
-			Log:     []string{"json-file", "none"}},
+			Log:     []string{"json-file", "local", "none"}},
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
 	}
 	if unifiedCgroups() {

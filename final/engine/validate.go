@@ -36,6 +36,9 @@ func (c *creation) validate() error {
 		return failed(Invalid, "the working directory '%s' is invalid, it needs to be an absolute path",
 			config.WorkingDir)
 	}
+	if config.WorkingDir != "" {
+		config.WorkingDir = path.Clean(config.WorkingDir)
+	}
 	if config.StopSignal != "" {
 		if _, err := parseSignal(config.StopSignal); err != nil {
 			return err
@@ -77,6 +80,14 @@ func (c *creation) validate() error {
 	// What the start would find, too, but then there is a container already.
 	_, wrongCapability := capabilitiesOf(host)
 	_, wrongOption := parseSecurity(host.SecurityOpt)
+	for _, other := range []string{host.PidMode.Container(), host.IpcMode.Container()} {
+		if other == "" {
+			continue
+		}
+		if _, err := c.e.find(other); err != nil {
+			return missing(err)
+		}
+	}
 	return errors.Join(validateLog(&host.LogConfig), c.validateModes(),
 		validateResources(&host.Resources), validateHealth(config.Healthcheck),
 		wrongCapability, wrongOption)
@@ -106,9 +117,9 @@ func (c *creation) validateModes() error {
 }
 
 func validateLog(l *container.LogConfig) error {
-	if l.Type != "json-file" && l.Type != "none" {
-		return failed(Invalid, "logger: no log driver named '%s' is registered: take json-file or none",
-			l.Type)
+	if l.Type != "json-file" && l.Type != "local" && l.Type != "none" {
+		return failed(Invalid, "logger: no log driver named '%s' is registered: take json-file, local or "+
+			"none", l.Type)
 	}
 	for name, value := range l.Config {
 		if l.Type == "none" {
@@ -129,7 +140,7 @@ func validateLog(l *container.LogConfig) error {
 			}
 		case "labels", "labels-regex", "env", "env-regex", "tag", "compress", "max-buffer-size":
 		default:
-			return failed(Invalid, "unknown log opt '%s' for json-file log driver", name)
+			return failed(Invalid, "unknown log opt '%s' for %s log driver", name, l.Type)
 		}
 		if err != nil {
 			return failed(Invalid, "log opt %s=%s: %w", name, value, err)

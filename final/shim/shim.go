@@ -115,7 +115,7 @@ type Config struct {
 
 	OpenStdin, StdinOnce, Terminal bool
 	Rows, Columns                  uint16
-	LogDriver                      string // json-file or none
+	LogDriver                      string // json-file, local or none
 	LogMaxSize                     int64  // bytes; 0: no limit
 	LogMaxFiles                    int
 

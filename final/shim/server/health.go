@@ -92,7 +92,11 @@ func (s *server) probe(done chan struct{}) (result shim.HealthResult, ok bool) {
 	case <-time.After(h.Timeout):
 		_ = unix.Kill(pid, unix.SIGKILL)
 		<-e.status
+		_ = out.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		result.Output = fmt.Sprintf("Health check exceeded timeout (%v)", h.Timeout)
+		if text := <-said; text != "" {
+			result.Output += ": " + text
+		}
 		return result, true
 	case <-done:
 		return result, false

@@ -102,7 +102,7 @@ func (s *server) serve() {
 	// Caught, and not ignored: what is ignored stays so in the processes that it starts.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGPIPE)
 	var err error
-	if s.Config.LogDriver == "json-file" {
+	if s.Config.LogDriver != "none" {
 		if s.log, err = openLog(s.Config.Dir, s.Config.LogMaxSize, s.Config.LogMaxFiles); err != nil {
 			s.warn("log: %v", err)
 		}
