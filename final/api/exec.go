@@ -96,6 +96,9 @@ func (s *Server) createExec(w http.ResponseWriter, r *http.Request) error {
 		return conflict("container %s is paused, unpause the container before exec",
 			r.PathValue("id"))
 	}
+	if err := s.e.CheckExec(c.ID, &x.request); err != nil {
+		return err
+	}
 	b := make([]byte, 32)
 	rand.Read(b) // never fails
 	x.id, x.container = hex.EncodeToString(b), c.ID
@@ -295,15 +298,15 @@ func (s *Server) resizeExec(w http.ResponseWriter, r *http.Request) error {
 func size(r *http.Request) (rows, columns uint16, err error) {
 	for name, to := range map[string]*uint16{"h": &rows, "w": &columns} {
 		text := r.FormValue(name)
-		n, err := strconv.ParseUint(text, 10, 32)
-		if err == nil && n > math.MaxUint16 { // more than a terminal can have
-			n = math.MaxUint16
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err == nil && (n < 0 || n > math.MaxUint32) {
+			err = &strconv.NumError{Err: strconv.ErrRange}
 		}
 		if failed := (*strconv.NumError)(nil); errors.As(err, &failed) {
 			what := map[string]string{"h": "height", "w": "width"}[name]
 			return 0, 0, invalid("invalid resize %s %q: %w", what, text, failed.Err)
 		}
-		*to = uint16(n)
+		*to = uint16(min(n, math.MaxUint16)) // more than that a terminal cannot have
 	}
 	return rows, columns, nil
 }

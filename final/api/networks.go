@@ -13,6 +13,7 @@ import (
 
 func (s *Server) networkRoutes() {
 	s.handle("GET /networks", s.listNetworks)
+	s.handle("GET /networks/{$}", s.listNetworks)
 	s.handle("POST /networks/create", s.createNetwork)
 	s.handle("POST /networks/prune", s.pruneNetworks)
 	s.handle("GET /networks/{id}", s.inspectNetwork)

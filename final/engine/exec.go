@@ -69,6 +69,15 @@ func (e *Engine) ExecAs(
 	return a, nil
 }
 
+// CheckExec says whether such a process can be had in a running container: its user is looked up.
+func (e *Engine) CheckExec(ref string, x *container.ExecCreateRequest) error {
+	r, state, err := e.runningContainer(ref)
+	if err == nil {
+		_, err = e.execProcess(r, state, x)
+	}
+	return err
+}
+
 // newExecAttachment makes the pipes; with a terminal there are none.
 func newExecAttachment(e *Engine, r *record, s *Streams, tty bool) (*Attachment, error) {
 	pipes := *s

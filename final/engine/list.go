@@ -253,6 +253,7 @@ func (e *Engine) summary(c *listed, size bool) (*container.Summary, error) {
 		Mounts:          mountPoints(c.record), Ports: []container.PortSummary{},
 	}
 	s.HostConfig.NetworkMode = string(c.HostConfig.NetworkMode)
+	s.HostConfig.Annotations = c.HostConfig.Annotations
 	if c.status == container.StateRunning || c.status == container.StatePaused {
 		s.Ports = portSummaries(portMap(c.record, endpoints))
 	}

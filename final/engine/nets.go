@@ -296,7 +296,7 @@ func (e *Engine) Disconnect(_ context.Context, ref string, r apinet.DisconnectRe
 		return err
 	}
 	defer l.unlock()
-	if l.Networks[n.Name] == nil && !r.Force {
+	if l.Networks[n.Name] == nil {
 		return failed(Conflict, "container %s is not connected to network %s", l.ID, n.Name)
 	}
 	if state, err := e.state(l.ID); err == nil && state.Status == "running" && state.Pid > 0 {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // DefaultBridge is the interface of the network Bridge.
@@ -92,8 +93,8 @@ const (
 // check refuses what makes no sense, and completes the rest but for the subnets that are to be
 // chosen. It changes no map or slice of the caller's.
 func (c *Config) check() error {
-	if !validName(c.Name) {
-		return fmt.Errorf("%w: name %q: want letters, digits and _.-", ErrInvalid, c.Name)
+	if strings.TrimSpace(c.Name) == "" || strings.ContainsFunc(c.Name, unicode.IsControl) {
+		return fmt.Errorf("%w: name %q: want words", ErrInvalid, c.Name)
 	}
 	if c.Driver == "" {
 		c.Driver = DriverBridge
@@ -128,6 +129,7 @@ func (c *Config) check() error {
 	return nil
 }
 
+// validName says whether a name can be a file's, and a word of the command line.
 // validName says whether a name can be a network's: also a file's, and a word of the command line.
 func validName(name string) bool {
 	for i, c := range []byte(name) {
