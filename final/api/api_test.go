@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,6 +116,10 @@ func TestRefuses(t *testing.T) {
 		{"GET", "/swarm", "", "", 503, "not a swarm manager"},
 		{"GET", "/system/df?type=x", "", "", 400, "unknown object type"},
 		{"POST", "/auth", "application/json", `{"auth":"!"}`, 400, "base64"},
+		{"POST", "/images/create?fromImage=x&platform=foobar", "", "", 400, "unknown operating system"},
+		{"POST", "/images/create?fromSrc=-&platform=macos/arm64", "", "", 400, "not supported"},
+		{"POST", "/containers/create?platform=a/b/c/d", "application/json", `{"Image":"x"}`, 400,
+			"unknown operating system"},
 		{"GET", "/networks/nosuch", "", "", 404, "network nosuch not found"},
 		{"DELETE", "/networks/bridge", "", "", 403, "bridge is a pre-defined network and cannot be removed"},
 		{"POST", "/networks/create", "application/json", `{"Name":"host"}`, 403,
@@ -182,6 +187,40 @@ func TestRefuses_Create(t *testing.T) {
 	}
 	if status, body := ask(t, socket, "GET", "/containers/json?all=1", "", ""); body != "[]\n" {
 		t.Errorf("containers are left: %d %s", status, body)
+	}
+}
+
+// What is wrong with an archive to be loaded is said in the stream, where clients look for it.
+func TestLoad_Error(t *testing.T) {
+	socket := serve(t)
+	status, body := ask(t, socket, "POST", "/images/load", "application/x-tar", "abc")
+	if status != 200 || !strings.Contains(body, `"errorDetail":{"message":"load: `) {
+		t.Errorf("got %d %s", status, body)
+	}
+	importImage(t, socket, "sha")
+	if status, body := ask(t, socket, "POST", "/images/sha/tag?repo=sha256&tag=x", "", ""); status != 400 {
+		t.Errorf("a tag that could be a digest: got %d %s", status, body)
+	}
+}
+
+// The filters of images' times hold together.
+func TestImages_Until(t *testing.T) {
+	socket := serve(t)
+	for _, name := range []string{"a", "b", "c"} {
+		importImage(t, socket, name)
+		time.Sleep(2 * time.Millisecond)
+	}
+	var b struct{ Created string }
+	_, body := ask(t, socket, "GET", "/images/b/json", "", "")
+	if err := json.Unmarshal([]byte(body), &b); err != nil {
+		t.Fatal(err)
+	}
+	query := url.QueryEscape(`{"until":["` + b.Created + `"],"before":["c"]}`)
+	status, body := ask(t, socket, "GET", "/images/json?filters="+query, "", "")
+	var all []struct{ RepoTags []string }
+	err := json.Unmarshal([]byte(body), &all)
+	if status != 200 || err != nil || len(all) != 1 || all[0].RepoTags[0] != "a:latest" {
+		t.Errorf("got %d %s", status, body)
 	}
 }
 

@@ -132,8 +132,8 @@ func (s *Server) load(w http.ResponseWriter, r *http.Request) error {
 	m := newMessages(w)
 	loaded, err := transfer.Load(r.Context(), s.e, r.Body,
 		archive.LoadOptions{Platform: r.FormValue("platform")})
-	if err != nil {
-		return m.fail(err)
+	if err != nil { // which clients look for in the stream, with dockerd's 200
+		return m.tell(err)
 	}
 	for _, l := range loaded {
 		for _, name := range l.Names {
@@ -283,6 +283,11 @@ func (m *messages) fail(err error) error {
 	if !begun {
 		return m.end(err)
 	}
+	return m.tell(err)
+}
+
+// tell says in the stream what went wrong.
+func (m *messages) tell(err error) error {
 	if !errors.Is(err, errGone) {
 		_ = m.send(map[string]any{"error": err.Error(), // or nobody is there to read it
 			"errorDetail": map[string]any{"message": err.Error()}})

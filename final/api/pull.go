@@ -116,6 +116,11 @@ func (s *Server) pull(w http.ResponseWriter, r *http.Request) error {
 	} else if tag != "" {
 		reference.Tag = tag
 	}
+	if p := r.FormValue("platform"); p != "" {
+		if err := image.CheckPlatform(p); err != nil {
+			return invalid("%w", err)
+		}
+	}
 	auth, err := authHeader(r)
 	if err != nil {
 		return err
@@ -271,7 +276,12 @@ func (s *Server) importImage(w http.ResponseWriter, r *http.Request) error {
 	lines := changesOf(r)
 	o := archive.ImportOptions{Name: name, Message: r.FormValue("message"),
 		Change: func(c *image.Config) error { return changes.Apply(c, lines) }}
-	o.OS, o.Architecture, o.Variant = platform(r.FormValue("platform"))
+	if p := r.FormValue("platform"); p != "" {
+		if err := image.CheckPlatform(p); err != nil {
+			return m.end(invalid("%w", err))
+		}
+		o.OS, o.Architecture, o.Variant = platform(p)
+	}
 	img, err := transfer.Import(r.Context(), s.e, in, o)
 	if err != nil {
 		return m.fail(err)

@@ -188,6 +188,7 @@ func (b *builder) export(s *state, names []image.Reference) (*image.Image, error
 		return nil, v.failed(err)
 	}
 	v.print("writing image %s\n", img.ID)
+	b.e.ImageHappened("create", img.ID, img.ID)
 	for _, n := range names {
 		v.print("naming to %s\n", n.String())
 	}

@@ -85,6 +85,11 @@ func (c *creation) create(ctx context.Context, o CreateOptions) error {
 			return err
 		}
 	}
+	if o.Platform != "" {
+		if err := image.CheckPlatform(o.Platform); err != nil {
+			return &Error{Invalid, err}
+		}
+	}
 	// From here on nobody deletes the image, until the record says that it is used.
 	release, err := e.images.Hold()
 	if err != nil {

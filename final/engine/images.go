@@ -81,16 +81,23 @@ func (e *Engine) Images(_ context.Context, o ImageListOptions) ([]apiimage.Summa
 		return nil, err
 	}
 	var before, since time.Time
-	if before, err = f.until(); err != nil {
-		return nil, err
+	for _, text := range f["until"] { // all of them: before the earliest
+		at, err := parseTime(text, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		before = earlier(before, at)
 	}
+	until := before
 	for name, at := range map[string]*time.Time{"before": &before, "since": &since} {
 		if ref := f.first(name); ref != "" {
 			img, err := e.images.Lookup(ref)
 			if err != nil {
 				return nil, imageError(err, ref)
 			}
-			*at = madeAt(img)
+			if *at = madeAt(img); name == "before" {
+				before = earlier(until, before)
+			}
 		}
 	}
 	users := map[string]int64{}
@@ -121,6 +128,14 @@ func (e *Engine) Images(_ context.Context, o ImageListOptions) ([]apiimage.Summa
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// earlier is the earlier of two times of which the zero one is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // refers says whether a pattern of a shell's means an image's name, with its tag or without.
@@ -243,6 +258,11 @@ func (e *Engine) Tag(_ context.Context, source, target string) error {
 	}
 	e.happened(events.ImageEventType, "tag", img.ID, map[string]string{"name": withTag(target)})
 	return nil
+}
+
+// ImageHappened notes an event of an image's: what is done to it elsewhere, as pull and save are.
+func (e *Engine) ImageHappened(action, id, name string) {
+	e.happened(events.ImageEventType, action, id, map[string]string{"name": name})
 }
 
 // RemoveImage removes a name of an image, and with the last one the image.

@@ -24,6 +24,10 @@ func (s *Store) Tag(image, name string) error {
 		return fmt.Errorf("tag %q: a name with a digest cannot be given: it follows from the image",
 			name)
 	}
+	if r.FamiliarName() == "sha256" {
+		return fmt.Errorf("tag %q: %w: refusing to create an ambiguous tag using digest algorithm as name",
+			name, ErrReference)
+	}
 	return s.change(func(c *catalog) error {
 		id, err := c.find(image)
 		if err != nil {

@@ -70,6 +70,9 @@ func Commit(
 			return changes.Apply(c, o.Changes)
 		},
 	})
+	if err == nil {
+		e.ImageHappened("create", img.ID, img.ID)
+	}
 	return img, coded(err)
 }
 

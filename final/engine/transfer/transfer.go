@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -58,6 +59,7 @@ func Pull(ctx context.Context, e *engine.Engine, name string, o PullOptions) (*P
 	pulled, err := c.Pull(ctx, store, e.Layers(), name,
 		registry.PullOptions{Platform: o.Platform, Progress: o.Progress})
 	if err == nil {
+		e.ImageHappened("pull", familiar(name), familiarName(name))
 		return &Pulled{Pulled: pulled}, nil
 	}
 	if own != "" && ctx.Err() == nil && !errors.Is(err, registry.ErrNotFound) &&
@@ -77,6 +79,23 @@ func fromShare(
 		return nil, err
 	}
 	return &Pulled{Pulled: &registry.Pulled{Image: img}, Default: true}, nil
+}
+
+// familiar is a reference as events have it.
+func familiar(name string) string {
+	r, err := image.ParseReference(name)
+	if err != nil {
+		return name
+	}
+	return r.WithTag().Familiar()
+}
+
+func familiarName(name string) string {
+	r, err := image.ParseReference(name)
+	if err != nil {
+		return name
+	}
+	return r.FamiliarName()
 }
 
 // Tags are the tags of a repository in its registry, for pull --all-tags.
@@ -103,6 +122,9 @@ func Push(
 	}
 	pushed, err := client(o.Config, o.Auth, o.Insecure).Push(ctx, store, name,
 		registry.PushOptions{Progress: o.Progress})
+	if err == nil {
+		e.ImageHappened("push", familiar(name), familiarName(name))
+	}
 	return pushed, coded(err)
 }
 
@@ -184,6 +206,9 @@ func Load(
 		return nil, err
 	}
 	loaded, err := archive.Load(ctx, store, e.Layers(), in, o)
+	for _, l := range loaded {
+		e.ImageHappened("load", l.Image.ID, cmp.Or(append(l.Names, l.Image.ID)...))
+	}
 	return loaded, coded(err)
 }
 
@@ -195,7 +220,15 @@ func Save(
 	if err != nil {
 		return err
 	}
-	return coded(archive.Save(ctx, store, w, names, format))
+	if err := archive.Save(ctx, store, w, names, format); err != nil {
+		return coded(err)
+	}
+	for _, name := range names {
+		if img, err := store.Lookup(name); err == nil {
+			e.ImageHappened("save", img.ID, name)
+		}
+	}
+	return nil
 }
 
 // Import makes an image of an archive of a root file system; see archive.Import.
@@ -209,7 +242,14 @@ func Import(
 	if o.Created, err = archive.Now(); err != nil {
 		return nil, err
 	}
+	if o.OS != "" && o.OS != "linux" {
+		return nil, &engine.Error{Kind: engine.Invalid,
+			Err: fmt.Errorf("operating system is not supported: %s", o.OS)}
+	}
 	img, err := archive.Import(ctx, store, e.Layers(), r, o)
+	if err == nil {
+		e.ImageHappened("import", img.ID, cmp.Or(o.Name, img.ID))
+	}
 	return img, coded(err)
 }
 
@@ -220,7 +260,7 @@ func coded(err error) error {
 		kind engine.Kind
 	}{
 		{image.ErrNotExist, engine.NotFound}, {registry.ErrNotFound, engine.NotFound},
-		{image.ErrReference, engine.Invalid}, {image.ErrAmbiguous, engine.Invalid},
+		{image.ErrReference, engine.Invalid}, {image.ErrPlatform, engine.Invalid}, {image.ErrAmbiguous, engine.Invalid},
 		{image.ErrConflict, engine.Conflict}, {registry.ErrDenied, engine.Conflict},
 	} {
 		if errors.Is(err, c.is) {

@@ -48,7 +48,7 @@ func parse(text []byte) (*document, error) {
 	case doc.SchemaVersion == 1 || doc.FSLayers != nil:
 		return nil, errors.New("it is of schema 1, which Docker gave up in 2017: " +
 			"let whoever made the image push it again")
-	case doc.SchemaVersion != 2:
+	case doc.SchemaVersion != 2 && doc.SchemaVersion != 0: // there are tools that leave it out
 		return nil, fmt.Errorf("schema version %d is unknown", doc.SchemaVersion)
 	case doc.Manifests != nil && (doc.Config != nil || doc.Layers != nil):
 		return nil, errors.New("it is a manifest and an index at once")
