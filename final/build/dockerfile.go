@@ -36,7 +36,7 @@ func parse(text []byte, name string) (*dockerfile, error) {
 		return nil, fmt.Errorf("%s: %d bytes are more than the %d that are possible", name, len(text),
 			maxDockerfile)
 	}
-	if len(bytes.TrimSpace(text)) == 0 {
+	if len(text) == 0 {
 		return nil, &engine.Error{Kind: engine.Invalid, Err: fmt.Errorf("the Dockerfile (%s) cannot be "+
 			"empty", name)}
 	}

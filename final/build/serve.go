@@ -37,6 +37,15 @@ func Handler(e *engine.Engine, pull transfer.PullOptions) http.Handler {
 		m.flush, _ = w.(http.Flusher)
 		_ = http.NewResponseController(w).EnableFullDuplex() // of HTTP/1: it may be so already
 		img, err := buildRequest(r, e, o, m)
+		if err != nil && !m.begun {
+			status := http.StatusInternalServerError
+			if engine.Code(err) == engine.Invalid {
+				status = http.StatusBadRequest
+			}
+			w.WriteHeader(status)
+			m.send(map[string]string{"message": err.Error()})
+			return
+		}
 		if err != nil {
 			m.fail(err)
 			return
@@ -97,6 +106,11 @@ func fromQuery(r *http.Request) (*Options, error) {
 	if o.Name == "" {
 		o.Name = "Dockerfile"
 	}
+	if o.Platform != "" {
+		if err := image.CheckPlatform(o.Platform); err != nil {
+			return nil, err
+		}
+	}
 	args := map[string]*string{}
 	for name, into := range map[string]any{
 		"buildargs": &args, "labels": &o.Labels, "ulimits": &o.Host.Ulimits,
@@ -143,11 +157,13 @@ type messages struct {
 	mu    sync.Mutex
 	to    *json.Encoder
 	flush http.Flusher
+	begun bool // something has been sent
 }
 
 func (m *messages) send(v any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.begun = true
 	_ = m.to.Encode(v) // a client that is gone ends the request
 	if m.flush != nil {
 		m.flush.Flush()

@@ -113,11 +113,9 @@ func (s *stage) build() (*state, error) {
 	}
 	triggers := at.config.Config.OnBuild
 	at.config.Config.OnBuild = nil
-	if s.from < 0 {
-		for _, text := range triggers {
-			if err := s.trigger(at, text); err != nil {
-				return nil, s.b.file.wrong(fmt.Errorf("ONBUILD %s: %w", text, err), s.Location)
-			}
+	for _, text := range triggers { // also those of a stage of the same file
+		if err := s.trigger(at, text); err != nil {
+			return nil, s.b.file.wrong(fmt.Errorf("ONBUILD %s: %w", text, err), s.Location)
 		}
 	}
 	for _, c := range s.Commands {
