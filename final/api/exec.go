@@ -96,12 +96,12 @@ func (s *Server) createExec(w http.ResponseWriter, r *http.Request) error {
 		return conflict("container %s is paused, unpause the container before exec",
 			r.PathValue("id"))
 	}
-	if err := s.e.CheckExec(c.ID, &x.request); err != nil {
-		return err
-	}
 	b := make([]byte, 32)
 	rand.Read(b) // never fails
 	x.id, x.container = hex.EncodeToString(b), c.ID
+	if err := s.e.PrepareExec(x.id, c.ID, &x.request); err != nil {
+		return err
+	}
 	s.execs.add(x)
 	return writeJSON(w, http.StatusCreated, container.ExecCreateResponse{ID: x.id})
 }

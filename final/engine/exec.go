@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -18,7 +19,11 @@ import (
 func (e *Engine) Exec(
 	ctx context.Context, ref string, x *container.ExecCreateRequest, s *Streams,
 ) (*Attachment, error) {
-	return e.ExecAs(ctx, newID(), ref, x, s)
+	id := newID()
+	if err := e.PrepareExec(id, ref, x); err != nil {
+		return nil, err
+	}
+	return e.ExecAs(ctx, id, ref, x, s)
 }
 
 // ExecAs is Exec with an ID for the process, 64 hexadecimal digits, which inspect and events show.
@@ -48,6 +53,8 @@ func (e *Engine) ExecAs(
 	}
 	defer a.closeFar()
 	var answer *answer
+	// Before it runs, or its end may be told first.
+	e.containerEvent(r, "exec_start: "+strings.Join(x.Cmd, " "), map[string]string{"execID": id})
 	request := shim.Request{Do: "exec", Exec: id, Process: process, Attach: a.attach}
 	if a.conn, answer, err = e.ask(r.ID, request, a.far...); err != nil {
 		a.close()
@@ -60,20 +67,19 @@ func (e *Engine) ExecAs(
 			return nil, err
 		}
 	}
-	command := x.Cmd[0]
-	for _, arg := range x.Cmd[1:] {
-		command += " " + arg
-	}
-	e.containerEvent(r, "exec_start: "+command, map[string]string{"execID": id})
 	a.begin()
 	return a, nil
 }
 
-// CheckExec says whether such a process can be had in a running container: its user is looked up.
-func (e *Engine) CheckExec(ref string, x *container.ExecCreateRequest) error {
+// PrepareExec says whether such a process can be had in a running container, before it is started
+// with ExecAs: its user is looked up.
+func (e *Engine) PrepareExec(id, ref string, x *container.ExecCreateRequest) error {
 	r, state, err := e.runningContainer(ref)
-	if err == nil {
-		_, err = e.execProcess(r, state, x)
+	if err != nil {
+		return err
+	}
+	if _, err = e.execProcess(r, state, x); err == nil {
+		e.containerEvent(r, "exec_create: "+strings.Join(x.Cmd, " "), map[string]string{"execID": id})
 	}
 	return err
 }
