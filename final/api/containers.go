@@ -24,6 +24,7 @@ func (s *Server) containerRoutes() {
 	s.handle("POST /containers/create", s.createContainer)
 	s.handle("POST /containers/prune", s.pruneContainers)
 	s.handle("DELETE /containers/{id}", s.removeContainer)
+	s.handle("DELETE /containers/{id}/{alias}", s.removeLink)
 	s.handle("GET /containers/{id}/json", s.inspectContainer)
 	s.handle("GET /containers/{id}/top", s.top)
 	s.handle("GET /containers/{id}/logs", s.logs)
@@ -135,10 +136,18 @@ func (s *Server) pruneContainers(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) removeContainer(w http.ResponseWriter, r *http.Request) error {
 	if flag(r, "link") {
-		return unavailable("links are not supported: containers in one network find each other by name")
+		return invalid("bad parameter: a link is CONTAINER/ALIAS")
 	}
 	return done(w, s.e.Remove(context.WithoutCancel(r.Context()), r.PathValue("id"),
 		engine.RemoveOptions{Force: flag(r, "force"), Volumes: flag(r, "v")}))
+}
+
+// removeLink is docker rm --link CONTAINER/ALIAS.
+func (s *Server) removeLink(w http.ResponseWriter, r *http.Request) error {
+	if !flag(r, "link") {
+		return &engine.Error{Kind: engine.NotFound, Err: errNoPage}
+	}
+	return done(w, s.e.RemoveLink(r.PathValue("id"), r.PathValue("alias")))
 }
 
 func (s *Server) inspectContainer(w http.ResponseWriter, r *http.Request) error {

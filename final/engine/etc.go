@@ -79,6 +79,7 @@ func (s *starting) hosts() ([]byte, error) {
 		}
 		fmt.Fprintf(&text, "%s\t%s\n", address, name)
 	}
+	linkHosts(&text, s.links)
 	names := s.Config.Hostname
 	if s.Config.Domainname != "" {
 		names = names + "." + s.Config.Domainname + " " + names

@@ -41,6 +41,15 @@ func (e *Engine) Inspect(
 	if r.HostConfig.LogConfig.Type == "json-file" {
 		c.LogPath = e.file(r.ID, server.LogName)
 	}
+	if len(r.HostConfig.Links) > 0 {
+		host := *r.HostConfig
+		host.Links = slices.Clone(host.Links)
+		for i, text := range host.Links {
+			l := parseLink(text)
+			host.Links[i] = "/" + l.name + ":/" + r.Name + "/" + l.alias
+		}
+		c.HostConfig = &host
+	}
 	if c.GraphDriver.Data, err = e.layers.Metadata(r.ID); err != nil {
 		return nil, err
 	}

@@ -143,6 +143,13 @@ func (r *record) request(s *apinet.EndpointSettings) network.Request {
 		return request
 	}
 	request.Aliases, request.Options = s.Aliases, s.DriverOpts
+	for _, text := range s.Links {
+		if request.Links == nil {
+			request.Links = map[string]string{}
+		}
+		l := parseLink(text)
+		request.Links[l.alias] = l.name
+	}
 	if len(s.MacAddress) > 0 {
 		request.MAC = s.MacAddress.String()
 	}

@@ -151,7 +151,7 @@ func (s *starting) process() (*specs.Process, error) {
 	if init := host.Init; init != nil && *init {
 		p.Args = append([]string{"/sbin/docker-init", "--"}, p.Args...)
 	}
-	p.Env = environment(config)
+	p.Env = mergeEnv(linkEnv(s.Name, s.links), environment(config))
 	if host.ConsoleSize[0] > 0 {
 		p.ConsoleSize = &specs.Box{Height: host.ConsoleSize[0], Width: host.ConsoleSize[1]}
 	}

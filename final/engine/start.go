@@ -34,6 +34,7 @@ type starting struct {
 	trees     map[string]*os.File // the same, of mounts that come from another container
 	extra     []Tree              // and of a build's
 	endpoints []*network.Endpoint
+	links     []neighbour
 	dns       *shim.DNS
 	undo      []func()
 }
@@ -126,6 +127,9 @@ func (s *starting) start(run *os.File, streams *Streams) (*Attachment, error) {
 		return nil, err
 	}
 	defer s.root.Close()
+	if s.links, err = s.neighbours(); err != nil {
+		return nil, err
+	}
 	if err := s.reserve(); err != nil {
 		return nil, err
 	}

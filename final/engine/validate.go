@@ -52,9 +52,8 @@ func (c *creation) validate() error {
 	if host.ShmSize < 0 {
 		return failed(Invalid, "SHM size can not be less than 0")
 	}
-	if len(host.Links) > 0 {
-		return failed(Unavailable, "--link is not supported: connect both to a network, "+
-			"where each finds the other by its name")
+	if err := c.checkLinks(); err != nil {
+		return err
 	}
 	if host.Runtime != defaultRuntime {
 		return failed(Invalid, "unknown or invalid runtime name: %s", host.Runtime)

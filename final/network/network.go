@@ -99,9 +99,11 @@ type Port struct {
 
 // Request is what a container wants of a network.
 type Request struct {
-	Container    string     // its ID
-	Names        []string   // that neighbours find it by: its name, its short ID
-	Aliases      []string   // the same; those that the user gave
+	Container string   // its ID
+	Names     []string // that neighbours find it by: its name, its short ID
+	Aliases   []string // the same; those that the user gave
+	// Links are names that this container alone has for its neighbours: to their own names.
+	Links        map[string]string
 	IPv4, IPv6   netip.Addr // not valid: any free one
 	MAC          string     // empty: derived from the address
 	Interface    string     // empty: the first free ethN
@@ -119,6 +121,7 @@ type Endpoint struct {
 	Driver         string
 	Container      string
 	Names, Aliases []string          `json:",omitempty"`
+	Links          map[string]string `json:",omitempty"` // this container's names for others
 	Interface      string            // in the container
 	Link           string            `json:",omitempty"` // its other end, on the host; of a bridge
 	MAC            string            `json:",omitempty"`

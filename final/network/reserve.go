@@ -41,7 +41,7 @@ func (s *Store) Reserve(network string, r Request) (*Endpoint, error) {
 	}
 	e := &Endpoint{
 		ID: randomID(), Network: n.ID, NetworkName: n.Name, Driver: n.Driver,
-		Container: r.Container, Names: r.Names, Aliases: r.Aliases, MAC: r.MAC,
+		Container: r.Container, Names: r.Names, Aliases: r.Aliases, Links: r.Links, MAC: r.MAC,
 		DefaultRoute: r.DefaultRoute, Options: r.Options, Sysctls: r.Sysctls,
 	}
 	if n.Driver == DriverBridge {

@@ -31,6 +31,9 @@ func (n *Neighbours) Lookup(name string) (addresses []netip.Addr, known bool) {
 	}
 	for _, e := range n.endpoints() {
 		found := n.addresses(e.Network, name)
+		if other := e.link(name); other != "" {
+			found = n.addresses(e.Network, other)
+		}
 		short, ok := strings.CutSuffix(name, "."+strings.ToLower(e.NetworkName))
 		if len(found) == 0 && ok && strings.Trim(short, ".") != "" {
 			found = n.addresses(e.Network, short)
@@ -83,6 +86,17 @@ func (n *Neighbours) Reverse(address netip.Addr) string {
 type endpoint struct {
 	Network, NetworkName string
 	Names                []string
+	Links                map[string]string
+}
+
+// link is the neighbour's own name for a name that this container alone has for it, or "".
+func (e *endpoint) link(name string) string {
+	for alias, other := range e.Links {
+		if strings.EqualFold(alias, name) && !strings.ContainsAny(other, "/\x00") {
+			return strings.ToLower(other)
+		}
+	}
+	return ""
 }
 
 // endpoints are the container's own: they say which networks it is in.
