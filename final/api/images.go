@@ -60,7 +60,8 @@ func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
 		}
 		f["reference"] = append(f["reference"], old)
 	}
-	all, err := s.e.Images(r.Context(), engine.ImageListOptions{All: flag(r, "all"), Filters: f})
+	all, err := s.e.Images(r.Context(), engine.ImageListOptions{All: flag(r, "all"),
+		Shared: flag(r, "shared-size"), Filters: f})
 	if err != nil || !before(r, 44) {
 		return ok(w, all, err)
 	}

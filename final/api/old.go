@@ -63,7 +63,9 @@ func oldInspect(c *container.InspectResponse) *inspected {
 type inspectedImage struct {
 	*image.InspectResponse
 	ContainerConfig any
-	VirtualSize     int64 `json:",omitempty"`
+	// Until 1.49; nobody notes what an image was made from, or with.
+	Parent, DockerVersion string
+	VirtualSize           int64 `json:",omitempty"`
 }
 
 func oldInspectImage(i *image.InspectResponse, old bool) *inspectedImage {

@@ -59,6 +59,7 @@ func (e *Engine) removeOptions(force bool) image.RemoveOptions {
 // ImageListOptions say which images to list.
 type ImageListOptions struct {
 	All     bool // recorded for the API's sake: there are no images in between
+	Shared  bool // with the bytes that other images have, too
 	Filters Filters
 }
 
@@ -108,6 +109,12 @@ func (e *Engine) Images(_ context.Context, o ImageListOptions) ([]apiimage.Summa
 	for _, u := range uses {
 		users[u.Image]++
 	}
+	var shared map[string]int64
+	if o.Shared {
+		if shared, err = e.sharedSizes(); err != nil {
+			return nil, err
+		}
+	}
 	all := []apiimage.Summary{}
 	for _, img := range images {
 		at := madeAt(img)
@@ -117,6 +124,9 @@ func (e *Engine) Images(_ context.Context, o ImageListOptions) ([]apiimage.Summa
 		}
 		s := imageSummary(img)
 		s.Containers = users[img.ID]
+		if o.Shared {
+			s.SharedSize = shared[img.ID]
+		}
 		if len(f["reference"]) > 0 {
 			s.RepoTags = slices.DeleteFunc(slices.Clone(s.RepoTags), func(tag string) bool {
 				return !f.any("reference", func(v string) bool { return refers(v, tag) })

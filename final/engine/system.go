@@ -5,7 +5,10 @@ package engine
 import (
 	"bufio"
 	"context"
+	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -35,8 +38,12 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 	if err != nil {
 		return nil, err
 	}
+	id, err := e.engineID()
+	if err != nil {
+		return nil, err
+	}
 	info := &system.Info{
-		Driver: e.layers.Name(), DriverStatus: e.layers.Status(), LoggingDriver: "json-file",
+		ID: id, Driver: e.layers.Name(), DriverStatus: e.layers.Status(), LoggingDriver: "json-file",
 		CgroupDriver: "cgroupfs", CgroupVersion: "1", KernelVersion: kernelRelease(),
 		OperatingSystem: operatingSystem(), OSType: "linux", Architecture: machine(),
 		NCPU:     runtime.NumCPU(),
@@ -78,6 +85,35 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 	images, err := e.images.List()
 	info.Images = len(images)
 	return info, err
+}
+
+// engineID is what tells this engine's state from others', for good.
+func (e *Engine) engineID() (string, error) {
+	path := filepath.Join(e.o.Root, "engine-id")
+	for {
+		data, err := os.ReadFile(path)
+		if err == nil && len(data) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return string(data), err
+		}
+		tmp, err := os.CreateTemp(e.o.Root, ".engine-id")
+		if err != nil {
+			return "", err
+		}
+		_, err = tmp.WriteString(newID()[:32])
+		if err = errors.Join(err, tmp.Close()); err == nil {
+			err = os.Link(tmp.Name(), path) // whole, and one for all
+		}
+		if err := errors.Join(ignoreExist(err), os.Remove(tmp.Name())); err != nil {
+			return "", err
+		}
+	}
+}
+
+func ignoreExist(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 func forwards() bool {
@@ -126,7 +162,7 @@ func (e *Engine) Version(context.Context) system.VersionResponse {
 		Components: []system.ComponentVersion{
 			{Name: "Engine", Version: Version, Details: map[string]string{"ApiVersion": APIVersion,
 				"MinAPIVersion": MinAPIVersion, "Os": "linux", "Arch": runtime.GOARCH,
-				"GoVersion": runtime.Version(), "KernelVersion": kernelRelease()}},
+				"GoVersion": runtime.Version(), "KernelVersion": kernelRelease(), "Experimental": "false"}},
 			{Name: "minirunc", Version: Version},
 		},
 	}
@@ -155,7 +191,12 @@ func (e *Engine) DiskUsage(ctx context.Context) (*system.DiskUsage, error) {
 			u.ImageUsage.TotalSize += usage.Bytes
 		}
 	}
-	for _, s := range images {
+	shared, err := e.sharedSizes()
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range images {
+		images[i].SharedSize = shared[s.ID]
 		if s.Containers > 0 {
 			u.ImageUsage.ActiveCount++
 		} else {
@@ -180,6 +221,29 @@ func (e *Engine) DiskUsage(ctx context.Context) (*system.DiskUsage, error) {
 		return nil, err
 	}
 	return u, nil
+}
+
+// sharedSizes are, for each image, the bytes of its layers that others have, too.
+func (e *Engine) sharedSizes() (map[string]int64, error) {
+	images, err := e.images.List()
+	if err != nil {
+		return nil, err
+	}
+	users := map[string]int{}
+	for _, img := range images {
+		for _, id := range img.ChainIDs {
+			users[id]++
+		}
+	}
+	shared := map[string]int64{}
+	for _, img := range images {
+		for _, id := range img.ChainIDs {
+			if usage, err := e.layers.Usage(id); err == nil && users[id] > 1 {
+				shared[img.ID] += usage.Bytes
+			}
+		}
+	}
+	return shared, nil
 }
 
 func (e *Engine) volumeUsage(ctx context.Context) (*volume.DiskUsage, error) {

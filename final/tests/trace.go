@@ -170,7 +170,8 @@ func files() ([]string, error) {
 				return filepath.SkipDir
 			case "/var/lib/minidocker", "/var/lib/minidocker/images.json", "/var/lib/minidocker/build",
 				"/var/lib/minidocker/containers", "/var/lib/minidocker/tmp",
-				"/var/lib/minidocker/networks", "/var/lib/minidocker/sandboxes":
+				"/var/lib/minidocker/networks", "/var/lib/minidocker/sandboxes",
+				"/var/lib/minidocker/engine-id":
 				return ignoreNotExist(err)
 			}
 			all = append(all, "file "+path)
