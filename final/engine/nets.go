@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -283,10 +284,36 @@ func (e *Engine) connectRunning(l *locked, name string, s *apinet.EndpointSettin
 		defer ns.Close()
 		err = e.networks.Attach(ns, ep)
 	}
+	if err == nil {
+		err = e.resolve(l, others, ep)
+	}
 	if err != nil {
 		_ = e.networks.Disconnect(ns, name, l.ID)
 	}
 	return err
+}
+
+// resolve lets a running container find its neighbours by name, if this is its first network where
+// it can: its shim begins to answer, and its resolv.conf says so.
+func (e *Engine) resolve(l *locked, others []*network.Endpoint, ep *network.Endpoint) error {
+	if slices.ContainsFunc(others,
+		func(o *network.Endpoint) bool { return o.NetworkName != network.Bridge }) {
+		return nil
+	}
+	s := &starting{locked: l, endpoints: append(slices.Clone(others), ep)}
+	text, err := s.resolvConf()
+	if err != nil || s.dns == nil {
+		return err
+	}
+	conn, _, err := e.ask(l.ID, shim.Request{Do: "dns", DNS: s.dns})
+	if err != nil {
+		return err
+	}
+	if err := conn.Close(); err != nil {
+		return err
+	}
+	// Into the file that is there, which is bound into the container.
+	return os.WriteFile(filepath.Join(l.dir(), "resolv.conf"), text, 0o644)
 }
 
 // Disconnect takes a container out of a network.

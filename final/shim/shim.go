@@ -171,7 +171,7 @@ func (a *Attach) Count() int {
 
 // Request is what a client wants of a shim.
 type Request struct {
-	// Do is attach, exec, resize, wait, stopped, rename or policy.
+	// Do is attach, exec, resize, wait, stopped, rename, policy or dns.
 	Do     string
 	Attach *Attach
 	// Of exec: the process, and the ID that it has from the caller. Keep says that it goes on
@@ -185,6 +185,7 @@ type Request struct {
 	// Of policy: when to start it again.
 	Restart    string
 	MaxRetries int
+	DNS        *DNS // of dns: the container is in a network of the user's from now on
 }
 
 // Reply is what a shim says: prepare and started or failed after Start; done or failed after a

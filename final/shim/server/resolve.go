@@ -9,6 +9,7 @@ import (
 
 	"minidocker/final/network/names"
 	"minidocker/final/network/resolver"
+	"minidocker/final/shim"
 )
 
 // openDNS opens the resolver's sockets, before anything of the container's runs.
@@ -39,9 +40,36 @@ func (s *server) resolve(done chan struct{}) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-done; cancel() }()
 	defer cancel()
-	neighbours := names.Of(s.Config.DNS.Run, s.Config.ID)
 	udp, tcp := os.NewFile(uintptr(s.DNS[0]), "udp"), os.NewFile(uintptr(s.DNS[1]), "tcp")
-	if err := resolver.Serve(ctx, udp, tcp, neighbours, s.Config.DNS.Upstream); err != nil {
+	s.serveDNS(ctx, udp, tcp, s.Config.DNS)
+}
+
+func (s *server) serveDNS(ctx context.Context, udp, tcp *os.File, dns *shim.DNS) {
+	neighbours := names.Of(dns.Run, s.Config.ID)
+	if err := resolver.Serve(ctx, udp, tcp, neighbours, dns.Upstream); err != nil {
 		s.warn("resolver: %v", err)
 	}
+}
+
+// beginDNS begins to answer in a container that runs, if nobody does yet.
+func (s *server) beginDNS(dns *shim.DNS) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Config.DNS != nil || dns == nil || s.told {
+		return nil
+	}
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.State.Pid))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	udp, tcp, err := resolver.Open(ns)
+	if err != nil {
+		return err
+	}
+	s.Config.DNS = dns
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { <-s.over; cancel() }()
+	go s.serveDNS(ctx, udp, tcp, dns)
+	return nil
 }

@@ -119,6 +119,8 @@ func (s *server) answer(c *shim.Conn) {
 		s.Config.Restart, s.Config.MaxRetries = r.Restart, r.MaxRetries
 		s.mu.Unlock()
 		reply(c, nil)
+	case "dns":
+		reply(c, s.beginDNS(r.DNS))
 	default:
 		reply(c, fmt.Errorf("the shim cannot %q", r.Do))
 	}
