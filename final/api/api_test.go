@@ -161,19 +161,19 @@ func TestRefuses_Create(t *testing.T) {
 	socket := serve(t)
 	importImage(t, socket, "there")
 	for config, says := range map[string]string{
-		`"Env":[""]`:                                         "invalid environment variable:",
-		`"HostConfig":{"Annotations":{"":"x"}}`:              "invalid Annotations: the empty string",
-		`"HostConfig":{"NetworkMode":"container:nosuch"}`:    "No such container: nosuch",
-		`"HostConfig":{"PidMode":"container:nosuch"}`:        "No such container: nosuch",
-		`"HostConfig":{"VolumesFrom":["nosuch"]}`:            "No such container: nosuch",
-		`"HostConfig":{"VolumeDriver":"nosuch"}`:             `plugin "nosuch" not found`,
-		`"HostConfig":{"Isolation":"hyperv"}`:                "invalid isolation 'hyperv' on linux",
-		`"HostConfig":{"OomScoreAdj":1001}`:                  "range for oom score adj is [-1000, 1000]",
-		`"HostConfig":{"CapAdd":["NOSUCH"]}`:                 `invalid capability: "CAP_NOSUCH"`,
-		`"HostConfig":{"SecurityOpt":["no=such"]}`:           `invalid --security-opt: "no=such"`,
-		`"Healthcheck":{"Interval":1000}`:                    "Interval in Healthcheck cannot be less than 1ms",
-		`"Healthcheck":{"Test":["CMD","x"],"StartPeriod":1}`: "StartPeriod in Healthcheck cannot",
-		`"Healthcheck":{"Retries":-1}`:                       "Retries in Healthcheck cannot be negative",
+		`"Env":[""]`:                                              "invalid environment variable:",
+		`"HostConfig":{"Annotations":{"":"x"}}`:                   "invalid Annotations: the empty string",
+		`"HostConfig":{"NetworkMode":"container:nosuch"}`:         "No such container: nosuch",
+		`"HostConfig":{"PidMode":"container:nosuch"}`:             "No such container: nosuch",
+		`"HostConfig":{"VolumesFrom":["nosuch"]}`:                 "No such container: nosuch",
+		`"HostConfig":{"VolumeDriver":"nosuch","Binds":["v:/v"]}`: `plugin "nosuch" not found`,
+		`"HostConfig":{"Isolation":"hyperv"}`:                     "invalid isolation 'hyperv' on linux",
+		`"HostConfig":{"OomScoreAdj":1001}`:                       "range for oom score adj is [-1000, 1000]",
+		`"HostConfig":{"CapAdd":["NOSUCH"]}`:                      `invalid capability: "CAP_NOSUCH"`,
+		`"HostConfig":{"SecurityOpt":["no=such"]}`:                `invalid --security-opt: "no=such"`,
+		`"Healthcheck":{"Interval":1000}`:                         "Interval in Healthcheck cannot be less than 1ms",
+		`"Healthcheck":{"Test":["CMD","x"],"StartPeriod":1}`:      "StartPeriod in Healthcheck cannot",
+		`"Healthcheck":{"Retries":-1}`:                            "Retries in Healthcheck cannot be negative",
 		`"HostConfig":{"Mounts":[{"Type":"x","Target":"/x"}]}`: `invalid mount config for type "x": ` +
 			"mount type unknown",
 	} {
@@ -184,6 +184,15 @@ func TestRefuses_Create(t *testing.T) {
 		if status != 400 || err != nil || !strings.Contains(answer.Message, says) {
 			t.Errorf("%s: got %d %s, want 400 %q", config, status, body, says)
 		}
+	}
+	// A program without a name is found out about at the start, and a commit may need none.
+	status, body := ask(t, socket, "POST", "/containers/create?name=none", "application/json",
+		`{"Image":"there","Cmd":[""]}`)
+	if status != 201 {
+		t.Errorf("a program without a name: got %d %s", status, body)
+	}
+	if status, body := ask(t, socket, "DELETE", "/containers/none", "", ""); status != 204 {
+		t.Errorf("got %d %s", status, body)
 	}
 	if status, body := ask(t, socket, "GET", "/containers/json?all=1", "", ""); body != "[]\n" {
 		t.Errorf("containers are left: %d %s", status, body)

@@ -58,6 +58,11 @@ func (s *Server) listContainers(w http.ResponseWriter, r *http.Request) error {
 	}
 	all, err := s.e.Containers(r.Context(), engine.ListOptions{
 		All: flag(r, "all"), Limit: max(limit, 0), Size: flag(r, "size"), Filters: f})
+	if before(r, 46) {
+		for i := range all {
+			all[i].HostConfig.Annotations = nil
+		}
+	}
 	return ok(w, all, err)
 }
 
@@ -79,6 +84,12 @@ func (s *Server) createContainer(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err := body.moveMac(); err != nil {
 		return err
+	}
+	if h := body.HostConfig; before(r, 40) && (h == nil || h.IpcMode == "") {
+		if h == nil {
+			body.HostConfig = &container.HostConfig{}
+		}
+		body.HostConfig.IpcMode = container.IPCModeShareable // until it could be said otherwise
 	}
 	if n := body.NetworkingConfig; n != nil && before(r, 44) && len(n.EndpointsConfig) > 1 {
 		names := slices.Sorted(maps.Keys(n.EndpointsConfig))
@@ -254,6 +265,9 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request) error {
 	var body container.UpdateConfig
 	if err := decode(r, &body, false); err != nil {
 		return err
+	}
+	if before(r, 40) {
+		body.PidsLimit = nil
 	}
 	response, err := s.e.Update(r.Context(), r.PathValue("id"), body)
 	return ok(w, response, err)

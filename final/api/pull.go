@@ -255,6 +255,17 @@ func (s *Server) importImage(w http.ResponseWriter, r *http.Request) error {
 	if tag := r.FormValue("tag"); tag != "" && name != "" {
 		name += ":" + tag
 	}
+	lines := changesOf(r)
+	o := archive.ImportOptions{Name: name, Message: r.FormValue("message"),
+		Change: func(c *image.Config) error { return changes.Apply(c, lines) }}
+	if p := strings.ToLower(r.FormValue("platform")); p != "" {
+		if err := image.CheckPlatform(p); err != nil {
+			return invalid("%w", err)
+		}
+		if o.OS, o.Architecture, o.Variant = platform(p); o.OS != "linux" {
+			return invalid("operating system is not supported: %s", o.OS)
+		}
+	}
 	var in io.Reader = r.Body
 	m := newMessages(w)
 	if from := r.FormValue("fromSrc"); from != "-" {
@@ -272,15 +283,6 @@ func (s *Server) importImage(w http.ResponseWriter, r *http.Request) error {
 		}
 		_ = m.send(status{Status: "Downloading from " + from})
 		in = response.Body
-	}
-	lines := changesOf(r)
-	o := archive.ImportOptions{Name: name, Message: r.FormValue("message"),
-		Change: func(c *image.Config) error { return changes.Apply(c, lines) }}
-	if p := r.FormValue("platform"); p != "" {
-		if err := image.CheckPlatform(p); err != nil {
-			return m.end(invalid("%w", err))
-		}
-		o.OS, o.Architecture, o.Variant = platform(p)
 	}
 	img, err := transfer.Import(r.Context(), s.e, in, o)
 	if err != nil {

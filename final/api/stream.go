@@ -131,8 +131,8 @@ func (h *hijacked) Write(data []byte) (int, error) {
 }
 
 // untilRead waits, not for long, until the client has taken the head. There are those that read it
-// with a buffer, and the stream without (docker-py does, and what stands on it): they would lose what
-// comes together with the head. Only a unix socket says what the other side has not read yet.
+// with a buffer, and the stream without (docker-py does, and what stands on it): they would lose
+// what comes together with the head. Only a unix socket says what the other side has not read yet.
 func (h *hijacked) untilRead() {
 	const most = 200 * time.Millisecond
 	conn, ok := h.conn.(*net.UnixConn)
@@ -143,8 +143,8 @@ func (h *hijacked) untilRead() {
 	if err != nil {
 		return
 	}
-	began := time.Now()
-	for pause := 50 * time.Microsecond; time.Since(began) < most; pause = min(2*pause, time.Millisecond) {
+	pause := 50 * time.Microsecond
+	for began := time.Now(); time.Since(began) < most; pause = min(2*pause, time.Millisecond) {
 		unread := 0
 		err := raw.Control(func(fd uintptr) { unread, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
 		if err != nil || unread == 0 {

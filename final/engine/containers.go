@@ -466,7 +466,7 @@ func (e *Engine) Update(
 			return response, &Error{Invalid, err}
 		}
 		if host.AutoRemove && !u.RestartPolicy.IsNone() {
-			return response, failed(Invalid, "Restart policy cannot be updated because AutoRemove is "+
+			return response, failed(Conflict, "Restart policy cannot be updated because AutoRemove is "+
 				"enabled for the container")
 		}
 		host.RestartPolicy = u.RestartPolicy

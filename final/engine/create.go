@@ -259,7 +259,7 @@ func (c *creation) mergeImage() error {
 		args = to.Cmd
 		to.Entrypoint = nil
 	}
-	if len(args) == 0 || args[0] == "" {
+	if len(args) == 0 {
 		return failed(Invalid, "no command specified")
 	}
 	c.r.Path, c.r.Args = args[0], args[1:]

@@ -48,6 +48,18 @@ func (c *creation) checkLinks() error {
 	return nil
 }
 
+// linkNames are the names that containers have by links of others, by their own: /OTHER/ALIAS.
+func linkNames(records []*record) map[string][]string {
+	all := map[string][]string{}
+	for _, r := range records {
+		for _, text := range r.HostConfig.Links {
+			l := parseLink(text)
+			all[l.name] = append(all[l.name], "/"+r.Name+"/"+l.alias)
+		}
+	}
+	return all
+}
+
 // RemoveLink removes a link: a container does not know the other by that name when it is started
 // the next time.
 func (e *Engine) RemoveLink(ref, alias string) error {

@@ -58,6 +58,7 @@ func (e *Engine) Containers(ctx context.Context, o ListOptions) ([]container.Sum
 	if err != nil {
 		return nil, err
 	}
+	aliases := linkNames(records)
 	all := []container.Summary{}
 	for _, r := range records {
 		if err := ctx.Err(); err != nil {
@@ -80,6 +81,7 @@ func (e *Engine) Containers(ctx context.Context, o ListOptions) ([]container.Sum
 		if err != nil {
 			return nil, err
 		}
+		s.Names = append(s.Names, aliases[r.Name]...)
 		all = append(all, *s)
 	}
 	return all, nil

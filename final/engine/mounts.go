@@ -62,6 +62,9 @@ func (c *creation) makeMounts(ctx context.Context) error {
 			Type: mount.TypeTmpfs, Destination: path.Clean(target), RW: true}, Tmpfs: options})
 	}
 	for _, m := range users {
+		if d := host.VolumeDriver; m.Type == mount.TypeVolume && d != "" && d != "local" {
+			return missing(noDriver(d))
+		}
 		if !path.IsAbs(m.Destination) {
 			return failed(Invalid, "invalid mount path: '%s' mount path must be absolute", m.Destination)
 		}
@@ -225,8 +228,8 @@ func fromMount(m mount.Mount) (mountPoint, error) {
 			}
 		}
 	default:
-		return p, failed(Invalid, "invalid mount config for type %q: mount type unknown: there are bind, "+
-			"volume and tmpfs", m.Type)
+		return p, failed(Invalid, "invalid mount config for type %q: mount type unknown: there are "+
+			"bind, volume and tmpfs", m.Type)
 	}
 	return p, nil
 }

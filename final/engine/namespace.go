@@ -75,7 +75,7 @@ func (s *starting) shmOf(ref string) (*os.File, error) {
 		return nil, failed(Invalid, "cannot join the IPC namespace of container %s: it is not shareable "+
 			"(hint: use IPC mode \"shareable\" for it)", ref)
 	}
-	pid, err := s.pidOf(ref)
+	pid, err := s.pidOf("IPC", ref)
 	if err != nil {
 		return nil, err
 	}

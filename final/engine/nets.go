@@ -84,8 +84,8 @@ func (c *creation) chooseNetworks(config *apinet.NetworkingConfig) error {
 	return nil
 }
 
-// missing is about what a container is made with: that it is not there is the caller's mistake. Were
-// it NotFound, docker run would take it for the image that is not there, and pull that.
+// missing is about what a container is made with: that it is not there is the caller's mistake.
+// Were it NotFound, docker run would take it for the image that is not there, and pull that.
 func missing(err error) error {
 	if Code(err) == NotFound {
 		return &Error{Invalid, err}

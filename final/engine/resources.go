@@ -105,7 +105,7 @@ func cpuOf(r *container.Resources) *specs.LinuxCPU {
 	if period > 0 {
 		c.Period = &period
 	}
-	if quota > 0 {
+	if quota != 0 { // -1: no limit
 		c.Quota = &quota
 	}
 	if r.CPURealtimePeriod > 0 {

@@ -100,7 +100,7 @@ func (s *starting) namespaces() ([]specs.LinuxNamespace, error) {
 		switch {
 		case isHost:
 		case other != "":
-			pid, err := s.pidOf(other)
+			pid, err := s.pidOf(strings.ToUpper(file), other)
 			if err != nil {
 				return err
 			}
@@ -127,13 +127,14 @@ func (s *starting) namespaces() ([]specs.LinuxNamespace, error) {
 }
 
 // pidOf is the first process of a running container, whose namespaces are to be shared.
-func (s *starting) pidOf(ref string) (int, error) {
+func (s *starting) pidOf(kind, ref string) (int, error) {
 	r, state, err := s.e.get(ref)
 	if err != nil {
 		return 0, err
 	}
 	if state.Status != "running" {
-		return 0, failed(Conflict, "cannot join the namespace of a non running container: %s", r.ID)
+		return 0, failed(Conflict, "failed to join %s namespace: cannot join the namespace of a non "+
+			"running container: container %s is not running", kind, r.ID)
 	}
 	return state.Pid, nil
 }

@@ -41,8 +41,9 @@ func mergeResources(to, from *container.Resources) {
 	if from.BlkioWeight != 0 {
 		to.BlkioWeight = from.BlkioWeight
 	}
-	if from.PidsLimit != nil {
-		to.PidsLimit = from.PidsLimit
+	if limit := from.PidsLimit; limit != nil {
+		n := max(*limit, 0) // 0, or less: no limit
+		to.PidsLimit = &n
 	}
 }
 
@@ -54,6 +55,10 @@ func (e *Engine) updateRunning(
 		limits, err := toResources(&host.Resources)
 		if err != nil {
 			return err
+		}
+		if limit := u.PidsLimit; limit != nil && *limit <= 0 {
+			limits.Pids = &specs.LinuxPids{Limit: new(int64)}
+			*limits.Pids.Limit = -1
 		}
 		*r = *limits
 		return nil

@@ -62,13 +62,11 @@ func (c *creation) validate() error {
 		return failed(Unavailable, `could not select device driver "" with capabilities: [[gpu]]`)
 	}
 	if _, empty := host.Annotations[""]; empty {
-		return failed(Invalid, "invalid Annotations: the empty string is not permitted as an annotation key")
+		return failed(Invalid, "invalid Annotations: the empty string is not permitted as an "+
+			"annotation key")
 	}
 	if !host.Isolation.IsValid() {
 		return failed(Invalid, "invalid isolation '%s' on linux", host.Isolation)
-	}
-	if d := host.VolumeDriver; d != "" && d != "local" {
-		return missing(noDriver(d))
 	}
 	if n := host.OomScoreAdj; n < -1000 || n > 1000 {
 		return failed(Invalid, "Invalid value %d, range for oom score adj is [-1000, 1000]", n)
@@ -117,8 +115,7 @@ func (c *creation) validateModes() error {
 
 func validateLog(l *container.LogConfig) error {
 	if l.Type != "json-file" && l.Type != "local" && l.Type != "none" {
-		return failed(Invalid, "logger: no log driver named '%s' is registered: take json-file, local or "+
-			"none", l.Type)
+		return failed(Invalid, "logger: no log driver named '%s' is registered", l.Type)
 	}
 	for name, value := range l.Config {
 		if l.Type == "none" {

@@ -137,8 +137,8 @@ func (w *waiting) follow(ctx context.Context) error {
 	}
 }
 
-// untilDone waits, after a container's end, until its shim has done what else there is to do, so that
-// the container can be started or removed; not if it is started again, by the shim.
+// untilDone waits, after a container's end, until its shim has done what else there is to do, so
+// that the container can be started or removed; not if it is started again, by the shim.
 func (e *Engine) untilDone(ctx context.Context, id string) error {
 	state, err := e.state(id)
 	switch {

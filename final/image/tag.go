@@ -25,8 +25,8 @@ func (s *Store) Tag(image, name string) error {
 			name)
 	}
 	if r.FamiliarName() == "sha256" {
-		return fmt.Errorf("tag %q: %w: refusing to create an ambiguous tag using digest algorithm as name",
-			name, ErrReference)
+		return fmt.Errorf("tag %q: %w: refusing to create an ambiguous tag using digest algorithm "+
+			"as name", name, ErrReference)
 	}
 	return s.change(func(c *catalog) error {
 		id, err := c.find(image)

@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
@@ -242,10 +241,6 @@ func Import(
 	if o.Created, err = archive.Now(); err != nil {
 		return nil, err
 	}
-	if o.OS != "" && o.OS != "linux" {
-		return nil, &engine.Error{Kind: engine.Invalid,
-			Err: fmt.Errorf("operating system is not supported: %s", o.OS)}
-	}
 	img, err := archive.Import(ctx, store, e.Layers(), r, o)
 	if err == nil {
 		e.ImageHappened("import", img.ID, cmp.Or(o.Name, img.ID))
@@ -260,7 +255,8 @@ func coded(err error) error {
 		kind engine.Kind
 	}{
 		{image.ErrNotExist, engine.NotFound}, {registry.ErrNotFound, engine.NotFound},
-		{image.ErrReference, engine.Invalid}, {image.ErrPlatform, engine.Invalid}, {image.ErrAmbiguous, engine.Invalid},
+		{image.ErrReference, engine.Invalid}, {image.ErrAmbiguous, engine.Invalid},
+		{image.ErrPlatform, engine.Invalid},
 		{image.ErrConflict, engine.Conflict}, {registry.ErrDenied, engine.Conflict},
 	} {
 		if errors.Is(err, c.is) {
