@@ -93,8 +93,9 @@ const (
 // check refuses what makes no sense, and completes the rest but for the subnets that are to be
 // chosen. It changes no map or slice of the caller's.
 func (c *Config) check() error {
-	if strings.TrimSpace(c.Name) == "" || strings.ContainsFunc(c.Name, unicode.IsControl) {
-		return fmt.Errorf("%w: name %q: want words", ErrInvalid, c.Name)
+	if strings.TrimSpace(c.Name) == "" || strings.Contains(c.Name, "/") ||
+		strings.ContainsFunc(c.Name, unicode.IsControl) {
+		return fmt.Errorf("%w: name %q: want words without a slash", ErrInvalid, c.Name)
 	}
 	if c.Driver == "" {
 		c.Driver = DriverBridge
