@@ -233,6 +233,28 @@ func TestImages_Until(t *testing.T) {
 	}
 }
 
+// One that is being removed has no layer any more, and is not there.
+func TestInspect_Removing(t *testing.T) {
+	socket := serve(t)
+	importImage(t, socket, "there")
+	_, body := ask(t, socket, "POST", "/containers/create", "application/json", `{"Image":"there"}`)
+	var made struct{ ID string }
+	if err := json.Unmarshal([]byte(body), &made); err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Dir(socket) + "/lib/storage/*/layers/" + made.ID)
+	if err != nil || len(found) != 1 {
+		t.Fatalf("got the layers %q, %v", found, err)
+	}
+	if err := os.RemoveAll(found[0]); err != nil {
+		t.Fatal(err)
+	}
+	status, body := ask(t, socket, "GET", "/containers/"+made.ID+"/json", "", "")
+	if status != 404 || !strings.Contains(body, "No such container") {
+		t.Errorf("got %d %s", status, body)
+	}
+}
+
 func TestPing(t *testing.T) {
 	socket := serve(t)
 	conn, err := net.Dial("unix", socket)

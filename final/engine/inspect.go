@@ -50,7 +50,11 @@ func (e *Engine) Inspect(
 		}
 		c.HostConfig = &host
 	}
-	if c.GraphDriver.Data, err = e.layers.Metadata(r.ID); err != nil {
+	c.GraphDriver.Data, err = e.layers.Metadata(r.ID)
+	if err != nil && !e.layers.Exists(r.ID) { // it is being removed: the layer goes before the record
+		return nil, noContainer(ref)
+	}
+	if err != nil {
 		return nil, err
 	}
 	for _, id := range state.Execs {
