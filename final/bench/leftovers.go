@@ -50,8 +50,7 @@ func count(root string) map[string]int {
 	all["containers"] = len(entries)
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	all["mounts"] = strings.Count(string(mounts), "\n")
-	for _, pattern := range []string{"/sys/fs/cgroup/*/minirunc*", "/sys/fs/cgroup/*/minirunc/*",
-		"/sys/fs/cgroup/minirunc*", "/sys/fs/cgroup/minirunc/*/"} {
+	for _, pattern := range []string{"/sys/fs/cgroup/*/bench-*", "/sys/fs/cgroup/bench-*"} {
 		found, _ := filepath.Glob(pattern)
 		all["control groups"] += len(found)
 	}
