@@ -77,6 +77,16 @@ func Hierarchies() ([]Hierarchy, error) {
 	return slices.Clone(table.hierarchies), nil
 }
 
+// Forget closes the table of mounts until it is wanted again.
+func Forget() {
+	table.Lock()
+	defer table.Unlock()
+	if table.file != nil {
+		table.file.Close()
+		table.file = nil
+	}
+}
+
 func hierarchies(mounts string) []Hierarchy {
 	var all []Hierarchy
 	seen := map[string]bool{}
@@ -304,21 +314,39 @@ type Entrances struct {
 }
 
 // Entrances opens them, close-on-exec. The caller closes them.
-func (g *Group) Entrances() (*Entrances, error) {
+func (g *Group) Entrances() (*Entrances, error) { return g.EntrancesBelow(nil) }
+
+// EntrancesBelow opens those of groups below this one, which must be there, by controller: ""
+// stands for version 2, or for all of version 1. Where nothing is named it is this group.
+func (g *Group) EntrancesBelow(groups map[string]string) (*Entrances, error) {
+	for controller, path := range groups {
+		if slices.Contains(strings.Split(path, "/"), "..") {
+			return nil, fmt.Errorf("bad sub cgroup path %q: `..` components are not allowed", path)
+		}
+		if controller != "" && g.controller(controller) == "" {
+			return nil, fmt.Errorf("unknown controller %q: no control group has it", controller)
+		}
+	}
 	e := &Entrances{}
 	for _, h := range g.hierarchies {
+		dir := filepath.Join(g.dir(h), groups[""])
+		for _, c := range h.Controllers {
+			if path, ok := groups[c]; ok {
+				dir = filepath.Join(g.dir(h), path)
+			}
+		}
 		var f *rawfd.File
 		var err error
 		if h.V2 {
-			f, err = rawfd.Open(g.dir(h), unix.O_PATH|unix.O_DIRECTORY)
+			f, err = rawfd.Open(dir, unix.O_PATH|unix.O_DIRECTORY)
 			e.V2 = f
 		} else {
-			f, err = rawfd.Open(filepath.Join(g.dir(h), "tasks"), unix.O_WRONLY)
+			f, err = rawfd.Open(filepath.Join(dir, "tasks"), unix.O_WRONLY)
 			e.Tasks = append(e.Tasks, f)
 		}
 		if err != nil {
 			e.Close()
-			return nil, fmt.Errorf("enter the control group: %w", err)
+			return nil, fmt.Errorf("enter the control group by adding pid 0 to it: %w", err)
 		}
 	}
 	return e, nil

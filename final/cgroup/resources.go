@@ -97,6 +97,11 @@ func (g *Group) setMemory(r *specs.LinuxResources) error {
 // setMemoryLimits sets limit and swap, which the specification counts together, as
 // version 1 does; version 2 counts swap alone.
 func (g *Group) setMemoryLimits(m *specs.LinuxMemory) error {
+	if m.Limit != nil && *m.Limit == -1 && (m.Swap == nil || *m.Swap == 0) {
+		// No limit on memory, and one on memory and swap, is what version 1 does not take.
+		without := *m
+		without.Swap, m = m.Limit, &without
+	}
 	if path := g.find("memory.max"); path != "" {
 		if m.CheckBeforeUpdate != nil && *m.CheckBeforeUpdate && m.Limit != nil && *m.Limit > 0 {
 			if now, err := g.number("memory.current"); err == nil && now > uint64(*m.Limit) {
@@ -170,6 +175,9 @@ func (g *Group) setCPU(r *specs.LinuxResources) error {
 			return err
 		}
 	}
+	if err := g.setRealtime(c); err != nil {
+		return err
+	}
 	for _, s := range []struct {
 		name   string
 		v2, v1 setting
@@ -178,10 +186,6 @@ func (g *Group) setCPU(r *specs.LinuxResources) error {
 		{"cpu.burst", setting{"cpu.max.burst", str(c.Burst)},
 			setting{"cpu.cfs_burst_us", str(c.Burst)}, c.Burst != nil},
 		{"cpu.idle", setting{"cpu.idle", str(c.Idle)}, setting{"cpu.idle", str(c.Idle)}, c.Idle != nil},
-		{"cpu.realtimePeriod", setting{}, setting{"cpu.rt_period_us", str(c.RealtimePeriod)},
-			c.RealtimePeriod != nil && *c.RealtimePeriod != 0},
-		{"cpu.realtimeRuntime", setting{}, setting{"cpu.rt_runtime_us", str(c.RealtimeRuntime)},
-			c.RealtimeRuntime != nil && *c.RealtimeRuntime != 0},
 		{"cpu.cpus", setting{"cpuset.cpus", c.Cpus}, setting{"cpuset.cpus", c.Cpus}, c.Cpus != ""},
 		{"cpu.mems", setting{"cpuset.mems", c.Mems}, setting{"cpuset.mems", c.Mems}, c.Mems != ""},
 	} {
@@ -228,11 +232,28 @@ func (g *Group) setQuota(c *specs.LinuxCPU) error {
 	if c.Quota != nil && *c.Quota != 0 {
 		settings = append(settings, setting{"cpu.cfs_quota_us", strconv.FormatInt(*c.Quota, 10)})
 	}
-	err := g.write("cpu.quota", nil, settings)
+	return g.writePair("cpu.quota", settings)
+}
+
+// setRealtime sets what tasks with a real-time policy may use, which only version 1 knows.
+func (g *Group) setRealtime(c *specs.LinuxCPU) error {
+	var settings []setting
+	if c.RealtimePeriod != nil && *c.RealtimePeriod != 0 {
+		settings = append(settings, setting{"cpu.rt_period_us", str(c.RealtimePeriod)})
+	}
+	if c.RealtimeRuntime != nil && *c.RealtimeRuntime != 0 {
+		settings = append(settings, setting{"cpu.rt_runtime_us", str(c.RealtimeRuntime)})
+	}
+	return g.writePair("cpu.realtime", settings)
+}
+
+// writePair writes a period and what may be used of it, of which the kernel checks each alone.
+func (g *Group) writePair(name string, settings []setting) error {
+	err := g.write(name, nil, settings)
 	if errors.Is(err, unix.EINVAL) && len(settings) == 2 {
 		// The new period does not fit the old quota: the other way round, then.
 		slices.Reverse(settings)
-		err = g.write("cpu.quota", nil, settings)
+		err = g.write(name, nil, settings)
 	}
 	return err
 }
@@ -256,8 +277,9 @@ func (g *Group) setPids(r *specs.LinuxResources) error {
 	}
 	limit := *r.Pids.Limit
 	value := "max"
-	if limit > 0 {
-		value = strconv.FormatInt(limit, 10)
+	if limit >= 0 {
+		// With 0 nothing could be born in it; the first process makes no difference to the rest.
+		value = strconv.FormatInt(max(limit, 1), 10)
 	}
 	return g.write("pids.limit", nil, []setting{{"pids.max", value}})
 }

@@ -114,15 +114,15 @@ func (g *Group) pairs(file string) map[string]uint64 {
 	return all
 }
 
-// OOMKilled says whether the kernel has killed a process of the group for want of memory.
-func (g *Group) OOMKilled() bool {
+// OOMKills is how many processes of the group the kernel has killed for want of memory.
+func (g *Group) OOMKills() uint64 {
 	if g.find("memory.events") != "" {
-		return g.pairs("memory.events")["oom_kill"] > 0
+		return g.pairs("memory.events")["oom_kill"]
 	}
 	if dir := g.controller("memory"); dir != "" {
 		if _, err := os.Stat(filepath.Join(dir, "memory.oom_control")); err == nil {
-			return g.pairs("memory.oom_control")["oom_kill"] > 0
+			return g.pairs("memory.oom_control")["oom_kill"]
 		}
 	}
-	return false
+	return 0
 }

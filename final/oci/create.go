@@ -31,12 +31,19 @@ import (
 // Options are those of create and run.
 type Options struct {
 	Bundle string // folder with config.json
+	// ConfigFile is another name for config.json, below the bundle unless it is absolute.
+	ConfigFile string
 	// Config is config.json's text if it is not to be read from the bundle.
 	Config        []byte
 	PidFile       string
 	ConsoleSocket string // path of a unix socket that the terminal's master goes to
+	PidfdSocket   string // path of one that a pidfd of the process goes to
 	// ConsoleSize is the terminal's size if config.json has none.
 	ConsoleSize *specs.Box
+	// ConsolePlain leaves the ends of lines as the process writes them.
+	ConsolePlain bool
+	// Env are variables for the process beside those of config.json.
+	Env []string
 	// Run starts the container at once; Start is not called then.
 	Run bool
 
@@ -53,6 +60,24 @@ type Options struct {
 	// Prepare is called when the process is in its namespaces, which have nothing in them yet:
 	// what it fails with ends the creation.
 	Prepare func(pid int) error
+}
+
+// configFile is the path of config.json.
+func (o *Options) configFile() string {
+	switch {
+	case o.ConfigFile == "":
+		return filepath.Join(o.Bundle, "config.json")
+	case filepath.IsAbs(o.ConfigFile):
+		return o.ConfigFile
+	}
+	return filepath.Join(o.Bundle, o.ConfigFile)
+}
+
+// WantsTerminal says whether the configuration, which may yet be wrong, asks for a terminal.
+func (o *Options) WantsTerminal() bool {
+	var spec struct{ Process struct{ Terminal bool } }
+	data, err := rawfd.ReadFile(o.configFile())
+	return err == nil && quickjson.Unmarshal(data, &spec) == nil && spec.Process.Terminal
 }
 
 // creation is a container in the making. undo holds what is to be undone if it fails, in
@@ -97,8 +122,11 @@ func (b *creation) create(r *Runtime, id string) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.spec, b.text, err = loadSpec(bundle, b.opts.Config); err != nil {
+	if b.spec, b.text, err = loadSpec(b.opts.configFile(), b.opts.Config); err != nil {
 		return nil, err
+	}
+	if p := b.spec.Process; p != nil {
+		p.Env = append(p.Env, b.opts.Env...)
 	}
 	if err := b.checkTerminal(); err != nil {
 		return nil, err
@@ -142,10 +170,8 @@ func (b *creation) create(r *Runtime, id string) (*Container, error) {
 	if err := b.saveProcess(); err != nil {
 		return nil, err
 	}
-	if b.opts.PidFile != "" {
-		if err := writePidFile(b.opts.PidFile, b.Pid); err != nil {
-			return nil, err
-		}
+	if err := b.announce(); err != nil {
+		return nil, err
 	}
 	if b.opts.Run {
 		if err := b.run(); err != nil {
@@ -213,23 +239,31 @@ func (b *creation) makeFolder() error {
 
 // makeGroup makes the control group and sets its limits.
 func (b *creation) makeGroup() error {
+	if b.runtime.NoCgroups {
+		return b.noGroup()
+	}
 	path := b.spec.Linux.CgroupsPath
 	if strings.Contains(path, ":") && !strings.HasPrefix(path, "/") {
 		return fmt.Errorf("linux.cgroupsPath %q is of systemd's kind (SLICE:PREFIX:NAME), "+
 			"which takes --systemd-cgroup; this runtime makes control groups itself", path)
 	}
 	if path == "" {
-		path = "/minirunc-" + b.ID // one level: each group costs its making and its removal
+		path = "/" + b.ID // one level: each group costs its making and its removal
 	}
 	group, err := cgroup.Open(path)
 	if err != nil {
 		return err
 	}
 	b.group, b.CgroupPath, b.CgroupMounts = group, group.Path, group.Mounts()
-	if b.spec.Linux.CgroupsPath != "" {
-		b.CgroupShared = group.Existing()
-	} else if pids, err := group.Pids(); err == nil && len(pids) > 0 {
-		return fmt.Errorf("control group %s is in use", group.Path)
+	b.CgroupShared = group.Existing()
+	if b.spec.Linux.CgroupsPath == "" && len(b.CgroupShared) > 0 {
+		if pids, err := group.Pids(); err == nil && len(pids) > 0 {
+			return fmt.Errorf("control group %s is in use", group.Path)
+		}
+	}
+	if len(b.CgroupShared) > 0 && group.Frozen() {
+		return fmt.Errorf("container's cgroup unexpectedly frozen: %s was there before, and paused",
+			group.Path)
 	}
 	if err := b.save(); err != nil {
 		return err
@@ -252,6 +286,16 @@ func (b *creation) makeGroup() error {
 		return group.SetDevices(r.Devices)
 	}
 	return nil
+}
+
+// noGroup leaves the container in the control groups of the caller. Only rules for devices may
+// be left out with it: engines that ask for this have them in every configuration.
+func (b *creation) noGroup() error {
+	b.group, b.CgroupMounts = &cgroup.Group{}, []string{}
+	if err := b.group.Set(b.spec.Linux.Resources); err != nil {
+		return fmt.Errorf("--cgroup-manager disabled: %w", err)
+	}
+	return b.save()
 }
 
 // inUserNamespace says whether root is only a namespace's root, who may not say anything
@@ -308,6 +352,14 @@ func (b *creation) startInit() error {
 		defer f.Close()
 		files = append(files, f)
 	}
+	devices, err := b.openDevices()
+	if err != nil {
+		return err
+	}
+	for _, f := range devices {
+		defer f.Close()
+		files = append(files, f)
+	}
 	if b.opts.Root != nil {
 		files = append(files, b.opts.Root)
 	}
@@ -338,12 +390,16 @@ func (b *creation) startInit() error {
 		return err
 	}
 	theirs.Close() // so that its end is seen
+	if err := b.moveDevices(b.Pid); err != nil {
+		return err
+	}
 	config := &initproc.Config{
 		ID: b.ID, Bundle: b.Bundle, Rootfs: b.Rootfs, CgroupPath: b.CgroupPath,
 		Filter: b.filter, NewKeyring: !b.runtime.NoNewKeyring,
 		Pivot: !b.runtime.NoPivot, Preserve: b.runtime.Preserve,
 		Console: b.opts.ConsoleSocket != "" || b.opts.Console != nil,
 		Sources: places, Root: b.opts.Root != nil, ConsoleSize: b.opts.ConsoleSize,
+		ConsolePlain: b.opts.ConsolePlain, Env: b.opts.Env, Devices: len(devices),
 	}
 	if err := config.Send(b.socket, b.text); err != nil {
 		return fmt.Errorf("send the configuration to init: %w", err)
@@ -491,7 +547,7 @@ func (b *creation) waitReady() error {
 	for {
 		m, err := b.receive()
 		if err != nil {
-			b.hooked = b.hooked || strings.HasPrefix(err.Error(), "createContainer hook")
+			b.hooked = b.hooked || strings.HasPrefix(err.Error(), initproc.HookFailed("createContainer"))
 			return err
 		}
 		switch m.Type {
@@ -506,10 +562,10 @@ func (b *creation) waitReady() error {
 			state := b.State()
 			state.Status = specs.StateCreated // runtime.md, "State": after step 2 of the lifecycle
 			//nolint:staticcheck // prestart is deprecated, and asked for all the same.
-			if err := initproc.RunHooks("prestart", b.spec.Hooks.Prestart, state); err != nil {
+			if err := runHooks("prestart", b.spec.Hooks.Prestart, state); err != nil {
 				return err
 			}
-			if err := initproc.RunHooks("createRuntime", b.spec.Hooks.CreateRuntime, state); err != nil {
+			if err := runHooks("createRuntime", b.spec.Hooks.CreateRuntime, state); err != nil {
 				return err
 			}
 			if err := b.tell("hooks"); err != nil {
@@ -576,7 +632,7 @@ func (b *creation) run() error {
 		if err := quickjson.Unmarshal(line, &m); err != nil {
 			return err
 		}
-		b.hooked = strings.HasPrefix(m.Error, "startContainer hook")
+		b.hooked = strings.HasPrefix(m.Error, initproc.HookFailed("startContainer"))
 		return &initError{m.Error, m.Status}
 	}
 	if err := b.poststart(); err != nil {
@@ -584,6 +640,16 @@ func (b *creation) run() error {
 		return err
 	}
 	return nil
+}
+
+// runHooks runs hooks out here, with this process's environment if they have none: a script
+// wants a PATH.
+func runHooks(name string, hooks []specs.Hook, state *specs.State) error {
+	dir := state.Bundle
+	if _, err := os.Stat(dir); err != nil {
+		dir = "/" // it may be gone before delete
+	}
+	return initproc.RunHooks(name, hooks, dir, os.Environ(), state)
 }
 
 // poststart runs the hooks that come after the start. They may use the container, with
@@ -595,7 +661,7 @@ func (c *Container) poststart() error {
 	c.Close()
 	state := c.State()
 	state.Status = specs.StateRunning
-	return initproc.RunHooks("poststart", c.Hooks.Poststart, state)
+	return runHooks("poststart", c.Hooks.Poststart, state)
 }
 
 // poststop runs the hooks that come after the end: each, whatever becomes of the others.
@@ -606,10 +672,43 @@ func (c *Container) poststop() {
 	state := c.State()
 	state.Status, state.Pid = specs.StateStopped, 0
 	for _, h := range c.Hooks.Poststop {
-		if err := initproc.RunHooks("poststop", []specs.Hook{h}, state); err != nil {
+		if err := runHooks("poststop", []specs.Hook{h}, state); err != nil {
 			c.runtime.Warn("%v", err)
 		}
 	}
+}
+
+// announce tells the process's number to whoever wants to know it.
+func (b *creation) announce() error {
+	if b.opts.PidfdSocket != "" {
+		if err := sendPidfd(b.opts.PidfdSocket, b.Pid); err != nil {
+			return err
+		}
+	}
+	if b.opts.PidFile == "" {
+		return nil
+	}
+	return writePidFile(b.opts.PidFile, b.Pid)
+}
+
+// sendPidfd sends a descriptor that stands for a process, which its number does only as long as
+// it lives, through a unix socket.
+func sendPidfd(path string, pid int) error {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return os.NewSyscallError("pidfd_open", err)
+	}
+	defer unix.Close(pidfd)
+	socket, err := dial(path)
+	if err != nil {
+		return fmt.Errorf("pidfd socket: %w", err)
+	}
+	defer socket.Close()
+	err = unix.Sendmsg(int(socket.Fd()), []byte("pidfd"), unix.UnixRights(pidfd), nil, 0)
+	if err != nil {
+		return fmt.Errorf("send the pidfd: %w", err)
+	}
+	return nil
 }
 
 func writePidFile(path string, pid int) error {

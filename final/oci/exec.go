@@ -24,6 +24,13 @@ type ExecOptions struct {
 	Process       *specs.Process
 	PidFile       string
 	ConsoleSocket string
+	PidfdSocket   string
+	ConsolePlain  bool // as in Options
+	// Groups are the control groups below the container's for it to be in, by controller of
+	// version 1, or by "" for all.
+	Groups map[string]string
+	// Paused says that the container may be paused: the process then waits with it.
+	Paused bool
 
 	Stdio   []*os.File // the process's streams; nil: the caller's own
 	Console *os.File   // the connected socket that ConsoleSocket would be the path of
@@ -71,8 +78,10 @@ func (r *Runtime) Exec(id string, opts ExecOptions) (int, error) {
 		return 0, err
 	}
 	defer c.Close()
-	if status := c.Status(); status != specs.StateRunning && status != specs.StateCreated {
-		return 0, fmt.Errorf("cannot exec in container %q: it is %s", id, status)
+	status := c.Status()
+	if status != specs.StateRunning && status != specs.StateCreated &&
+		(status != "paused" || !opts.Paused) {
+		return 0, fmt.Errorf("cannot exec in a %s container: %q", status, id)
 	}
 	spec, err := c.spec()
 	if err != nil {
@@ -87,9 +96,17 @@ func (r *Runtime) Exec(id string, opts ExecOptions) (int, error) {
 	}
 	e := &execution{Container: c, opts: opts, spec: spec, filter: filter}
 	defer e.close()
+	if status == "paused" { // whoever lets it go on takes the lock, and this waits for that
+		c.Close()
+	}
 	pid, err := e.start()
 	if err != nil {
 		return 0, err
+	}
+	if opts.PidfdSocket != "" {
+		if err := sendPidfd(opts.PidfdSocket, pid); err != nil {
+			return pid, err
+		}
 	}
 	if opts.PidFile != "" {
 		if err := writePidFile(opts.PidFile, pid); err != nil {
@@ -109,6 +126,7 @@ type execution struct {
 	opts   ExecOptions
 	spec   *specs.Spec
 	filter *seccomp.Program
+	stdio  []spawn.Descriptor // from 0 on
 	files  []io.Closer
 }
 
@@ -124,15 +142,14 @@ func (e *execution) start() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	entrances, err := group.Entrances()
+	entrances, err := group.EntrancesBelow(e.opts.Groups)
 	if err != nil {
 		return 0, err
 	}
 	defer entrances.Close()
 	plan := spawn.New(0, entrances.Into())
 	defer plan.Close()
-	stdio, err := e.stdio()
-	if err != nil {
+	if e.stdio, err = e.openStdio(); err != nil {
 		return 0, err
 	}
 	// Limits and labels while there are the caller's rights, and its own /proc.
@@ -144,8 +161,22 @@ func (e *execution) start() (int, error) {
 	}
 	// Nobody in the container may trace this process (CVE-2016-9962).
 	plan.Call("prctl PR_SET_DUMPABLE", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	affinity := p.ExecCPUAffinity
+	if affinity == nil {
+		affinity = &specs.CPUAffinity{}
+	}
+	if err := setAffinity(plan, affinity.Initial, nil); err != nil {
+		return 0, err
+	}
 	for _, tasks := range entrances.Tasks {
 		plan.Enter(tasks)
+	}
+	var final initproc.Mask
+	if affinity.Initial == "" {
+		final = initproc.EveryCPU()
+	}
+	if err := setAffinity(plan, affinity.Final, final); err != nil {
+		return 0, err
 	}
 	init, flags, user, err := e.namespaces()
 	if err != nil {
@@ -154,10 +185,10 @@ func (e *execution) start() (int, error) {
 	plan.Join(init, flags)
 	// No descriptor of the runtime's is there any more when the container can see the
 	// process, or a path of the container's is followed (CVE-2024-21626).
-	if err := plan.Descriptors(stdio); err != nil {
+	if err := plan.Descriptors(e.stdio); err != nil {
 		return 0, err
 	}
-	plan.CloseFrom(len(stdio))
+	plan.CloseFrom(len(e.stdio))
 	if user {
 		// Root of that namespace; the user of the process comes later.
 		plan.Try("setgroups", unix.SYS_SETGROUPS, 0, 0)
@@ -192,14 +223,38 @@ func (e *execution) start() (int, error) {
 		return 0, err
 	}
 	if err := child.Wait(); err != nil {
-		if errors.Is(err, unix.ENOENT) && !strings.HasPrefix(err.Error(), "chdir ") {
+		step := (*spawn.Error)(nil)
+		executes := errors.As(err, &step) && strings.HasPrefix(step.Step, "execve")
+		switch {
+		case executes && step.Errno == unix.ENOENT && !strings.Contains(p.Args[0], "/"):
 			err = fmt.Errorf("exec: %q: executable file not found in $PATH: %w", p.Args[0], err)
-		} else {
+		case executes:
+			err = &os.PathError{Op: "exec", Path: p.Args[0], Err: step.Errno}
+		default:
 			err = fmt.Errorf("exec %q: %w", p.Args[0], err)
 		}
 		return 0, &programError{err}
 	}
 	return child.Pid, nil
+}
+
+// setAffinity appends the choice of the processors that a process may run on: those of a list, or
+// others if it is empty, and if there are any.
+func setAffinity(plan *spawn.Plan, list string, others initproc.Mask) error {
+	if list == "" {
+		if others != nil { // by default the caller's would be left, also in another cpuset
+			plan.Try("sched_setaffinity", unix.SYS_SCHED_SETAFFINITY, 0, uintptr(8*len(others)),
+				spawn.KeepSlice(plan, others))
+		}
+		return nil
+	}
+	mask, err := initproc.ParseMask(list)
+	if err != nil {
+		return fmt.Errorf("process.execCPUAffinity: %w", err)
+	}
+	plan.Call("process.execCPUAffinity: sched_setaffinity "+list, unix.SYS_SCHED_SETAFFINITY, 0,
+		uintptr(8*len(mask)), spawn.KeepSlice(plan, mask))
+	return nil
 }
 
 // become appends what makes the child the process's user, with what that may do.
@@ -235,9 +290,9 @@ func (e *execution) capabilities(joinsUser bool) (*initproc.CapabilitySets, erro
 	if joinsUser {
 		own = initproc.AllCapabilities
 	}
-	sets, refused := initproc.NewCapabilitySets(e.opts.Process.Capabilities, own)
-	if len(refused) > 0 {
-		e.runtime.Warn("%s", initproc.RefusedCapabilities(refused))
+	sets, warning := initproc.NewCapabilitySets(e.opts.Process.Capabilities, own)
+	if warning != "" {
+		e.runtime.Warn("%s", warning)
 	}
 	return sets, nil
 }
@@ -281,9 +336,9 @@ func (e *execution) namespaces() (*rawfd.File, uintptr, bool, error) {
 	return f, flags, user, nil
 }
 
-// stdio are the descriptors from 0 on: the caller's own, or a terminal that is opened in
+// openStdio are the descriptors from 0 on: the caller's own, or a terminal that is opened in
 // the container's devpts, on its own side, and whose master goes to the console socket.
-func (e *execution) stdio() ([]spawn.Descriptor, error) {
+func (e *execution) openStdio() ([]spawn.Descriptor, error) {
 	if !e.opts.Process.Terminal {
 		return e.runtime.streams(e.opts.Stdio), nil
 	}
@@ -354,6 +409,11 @@ func (e *execution) openTerminal() (*rawfd.File, error) {
 	}
 	slave := rawfd.New(int(peer), "terminal")
 	e.files = append(e.files, slave)
+	if e.opts.ConsolePlain {
+		if err := initproc.PlainTerminal(int(peer)); err != nil {
+			return nil, err
+		}
+	}
 	if size := e.opts.Process.ConsoleSize; size != nil {
 		ws := &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)}
 		if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, ws); err != nil {
@@ -381,12 +441,49 @@ func (e *execution) limits(plan *spawn.Plan) error {
 	if err := e.rlimits(plan); err != nil {
 		return err
 	}
-	if p.Scheduler != nil || p.IOPriority != nil {
-		return errors.New("scheduler and ioPriority are for a container's first process")
+	if err := e.scheduling(plan); err != nil {
+		return err
 	}
 	if p.OOMScoreAdj != nil {
 		return e.write(plan, "self/oom_score_adj", fmt.Sprint(*p.OOMScoreAdj))
 	}
+	return nil
+}
+
+// scheduling appends the scheduler and the priority of input and output, and the container's
+// personality and memory policy.
+func (e *execution) scheduling(plan *spawn.Plan) error {
+	p := e.opts.Process
+	if p.Scheduler != nil {
+		attr, err := initproc.SchedulerAttr(p.Scheduler)
+		if err != nil {
+			return err
+		}
+		plan.Call("scheduler: sched_setattr", unix.SYS_SCHED_SETATTR, 0, spawn.Keep(plan, attr), 0)
+	}
+	if p.IOPriority != nil {
+		priority, err := initproc.IOPriority(p.IOPriority)
+		if err != nil {
+			return err
+		}
+		plan.Call("ioPriority: ioprio_set", unix.SYS_IOPRIO_SET, 1, 0, uintptr(priority))
+	}
+	if e.spec.Linux.Personality != nil {
+		domain, err := initproc.Personality(e.spec.Linux.Personality)
+		if err != nil {
+			return err
+		}
+		plan.Call("personality", unix.SYS_PERSONALITY, domain)
+	}
+	if e.spec.Linux.MemoryPolicy == nil {
+		return nil
+	}
+	m, err := initproc.NewMemoryPolicy(e.spec.Linux.MemoryPolicy)
+	if err != nil {
+		return err
+	}
+	plan.Call("linux.memoryPolicy: set_mempolicy", unix.SYS_SET_MEMPOLICY, uintptr(m.Mode),
+		spawn.KeepSlice(plan, m.Nodes), uintptr(m.Bits()))
 	return nil
 }
 
@@ -451,6 +548,14 @@ func (e *execution) seccomp(plan *spawn.Plan) {
 // user appends the change to the process's user and capabilities.
 func (e *execution) user(plan *spawn.Plan, sets *initproc.CapabilitySets) {
 	u := e.opts.Process.User
+	for i, f := range e.stdio[:min(3, len(e.stdio))] {
+		if initproc.ToBeGiven(int(f.Fd()), &u) {
+			plan.Try("fchown", unix.SYS_FCHOWN, uintptr(i), uintptr(u.UID), uintptr(u.GID))
+		}
+	}
+	if e.opts.Process.Terminal && u.UID != 0 {
+		plan.Try("fchown", unix.SYS_FCHOWN, 0, uintptr(u.UID), ^uintptr(0))
+	}
 	plan.Call("prctl PR_SET_KEEPCAPS", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
 	gids := spawn.KeepSlice(plan, u.AdditionalGids)
 	if len(u.AdditionalGids) > 0 {

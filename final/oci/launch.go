@@ -34,6 +34,7 @@ func (b *creation) launch(
 ) (*spawn.Child, error) {
 	var flags uintptr
 	var joined []*rawfd.File
+	var user *rawfd.File // to be joined last
 	newUser, newCgroup, newTime := false, false, false
 	for _, ns := range b.spec.Linux.Namespaces {
 		if ns.Path != "" {
@@ -42,7 +43,11 @@ func (b *creation) launch(
 				return nil, err
 			}
 			defer f.Close()
-			if ns.Type == specs.UserNamespace { // first: the others may belong to it
+			// An ordinary user needs the rights that a user namespace gives for all others; root
+			// would lose there what it needs for those that do not belong to it.
+			if ns.Type == specs.UserNamespace && os.Geteuid() == 0 {
+				user = f
+			} else if ns.Type == specs.UserNamespace {
 				joined = append([]*rawfd.File{f}, joined...)
 			} else {
 				joined = append(joined, f)
@@ -59,6 +64,9 @@ func (b *creation) launch(
 		default:
 			flags |= namespaceFlags[ns.Type].flag
 		}
+	}
+	if user != nil {
+		joined = append(joined, user)
 	}
 	childReads, weWrite, err := rawfd.Pipe()
 	if err != nil {
@@ -89,6 +97,9 @@ func (b *creation) launch(
 	}
 	for _, tasks := range entrances.Tasks {
 		plan.Enter(tasks)
+	}
+	if err := setAffinity(plan, "", initproc.EveryCPU()); err != nil {
+		return nil, err
 	}
 	// In a pid namespace that others are in already nobody may look at it (CVE-2016-9962).
 	dumpable := newUser || newTime // or its files in /proc were not ours to write to

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minidocker/final/cgroup"
+	"minidocker/final/oci/initproc"
 )
 
 // Start lets a created container's process run, and returns when it does.
@@ -43,7 +44,7 @@ func (r *Runtime) Start(id string) error {
 	}
 	if len(message) > 0 {
 		err := errors.New(string(message))
-		if strings.HasPrefix(err.Error(), "startContainer hook") {
+		if strings.HasPrefix(err.Error(), initproc.HookFailed("startContainer")) {
 			return r.giveUp(c, err)
 		}
 		return err
@@ -114,6 +115,9 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 		return nil
 	}
 	status := c.Status()
+	if status == specs.StateStopped && sig == unix.SIGKILL && c.killRest() {
+		return nil
+	}
 	if status == specs.StateStopped || status == specs.StateCreating {
 		return errNotRunning(id)
 	}
@@ -149,6 +153,21 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 		}
 	}
 	return nil
+}
+
+// killRest ends what is left in the control group when the first process is gone, which is so only
+// without a pid namespace. It says whether there was anything.
+func (c *Container) killRest() bool {
+	spec, err := c.spec()
+	if err != nil || hasNew(spec, specs.PIDNamespace) || len(c.CgroupShared) > 0 {
+		return false
+	}
+	group, err := c.group()
+	if err != nil {
+		return false
+	}
+	pids, err := group.Pids()
+	return err == nil && len(pids) > 0 && group.Signal(unix.SIGKILL) == nil
 }
 
 // errNotRunning has the words that containerd looks for.
@@ -329,13 +348,22 @@ func (r *Runtime) Stats(id string) (*cgroup.Stats, error) {
 
 // OOMKilled says whether the kernel has killed a process of the container's for want of memory.
 func (r *Runtime) OOMKilled(id string) bool {
+	kills, err := r.OOMKills(id)
+	return err == nil && kills > 0
+}
+
+// OOMKills is how many processes of the container's it has killed so.
+func (r *Runtime) OOMKills(id string) (uint64, error) {
 	c, err := r.load(id, -1)
 	if err != nil {
-		return false
+		return 0, err
 	}
 	defer c.Close()
 	group, err := c.group()
-	return err == nil && group.OOMKilled()
+	if err != nil {
+		return 0, err
+	}
+	return group.OOMKills(), nil
 }
 
 // Wait waits for a process that this one has started, and returns the exit status as a

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -83,6 +85,11 @@ func (b *creation) openSource(m specs.Mount, recursive, idmap bool) (*os.File, e
 func (b *creation) mapIDs(tree *os.File, m specs.Mount) error {
 	uids, gids := m.UIDMappings, m.GIDMappings
 	if uids == nil && gids == nil {
+		for _, ns := range b.spec.Linux.Namespaces { // one that is joined has the container's maps
+			if ns.Type == specs.UserNamespace && ns.Path != "" {
+				return mapIDsAs(tree, m, ns.Path)
+			}
+		}
 		uids, gids = b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings
 	}
 	if uids == nil || gids == nil {
@@ -105,7 +112,12 @@ func (b *creation) mapIDs(tree *os.File, m specs.Mount) error {
 		stdin.Close()
 		_ = cmd.Wait() // it ends with its input
 	}()
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid))
+	return mapIDsAs(tree, m, fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid))
+}
+
+// mapIDsAs maps them as a user namespace has it.
+func mapIDsAs(tree *os.File, m specs.Mount, path string) error {
+	ns, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -119,6 +131,80 @@ func (b *creation) mapIDs(tree *os.File, m specs.Mount) error {
 		return fmt.Errorf("mount_setattr MOUNT_ATTR_IDMAP (since Linux 5.12, by file system): %w", err)
 	}
 	return nil
+}
+
+// openDevices makes the devices of config.json for a container with users of its own, which may not
+// make any: one of the machine's need not have that path, nor those numbers and that owner. They
+// are mounts that are attached nowhere, of a file system in a mount namespace that is gone.
+func (b *creation) openDevices() ([]*os.File, error) {
+	l := b.spec.Linux
+	if len(l.Devices) == 0 || len(l.UIDMappings) == 0 || os.Geteuid() != 0 || inUserNamespace() {
+		return nil, nil
+	}
+	var files []*os.File
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and no unlocking: the thread ends with this function
+		result <- func() error {
+			if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+				return os.NewSyscallError("unshare", err)
+			}
+			if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
+				return os.NewSyscallError("mount", err)
+			}
+			unix.Umask(0) // the thread's own
+			flags := uintptr(unix.MS_NOSUID | unix.MS_NOEXEC)
+			if err := unix.Mount("tmpfs", b.dir(), "tmpfs", flags, "mode=700"); err != nil {
+				return os.NewSyscallError("mount", err)
+			}
+			for i, d := range l.Devices {
+				f, err := b.openDevice(d, filepath.Join(b.dir(), strconv.Itoa(i)))
+				if err != nil {
+					return fmt.Errorf("device %s: %w", d.Path, err)
+				}
+				files = append(files, f)
+			}
+			return nil
+		}()
+	}()
+	if err := <-result; err != nil {
+		for _, f := range files {
+			f.Close()
+		}
+		return nil, err
+	}
+	return files, nil
+}
+
+func (b *creation) openDevice(d specs.LinuxDevice, path string) (*os.File, error) {
+	mode, dev, err := initproc.DeviceMode(d)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Mknod(path, mode, dev); err != nil {
+		return nil, os.NewSyscallError("mknod", err)
+	}
+	id := func(in *uint32, maps []specs.LinuxIDMapping) int {
+		n := uint32(0)
+		if in != nil {
+			n = *in
+		}
+		for _, m := range maps {
+			if n >= m.ContainerID && n-m.ContainerID < m.Size {
+				return int(m.HostID + (n - m.ContainerID))
+			}
+		}
+		return -1 // nobody in the container: root of the machine
+	}
+	uid, gid := id(d.UID, b.spec.Linux.UIDMappings), id(d.GID, b.spec.Linux.GIDMappings)
+	if err := os.Chown(path, uid, gid); err != nil {
+		return nil, err
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("open_tree", err)
+	}
+	return os.NewFile(uintptr(fd), d.Path), nil
 }
 
 func sysMappings(maps []specs.LinuxIDMapping) []syscall.SysProcIDMap {

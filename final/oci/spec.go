@@ -26,11 +26,11 @@ import (
 	"minidocker/final/rawfd"
 )
 
-// loadSpec reads and checks a bundle's config.json, or the text that is in its place.
-func loadSpec(bundle string, data []byte) (*specs.Spec, []byte, error) {
+// loadSpec reads and checks config.json, or the text that is in its place.
+func loadSpec(path string, data []byte) (*specs.Spec, []byte, error) {
 	if data == nil {
 		var err error
-		if data, err = rawfd.ReadFile(filepath.Join(bundle, "config.json")); err != nil {
+		if data, err = rawfd.ReadFile(path); err != nil {
 			return nil, nil, fmt.Errorf("bundle: %w", err)
 		}
 	}
@@ -164,7 +164,18 @@ func validateLinux(s *specs.Spec) error {
 			return err
 		}
 	}
+	if l.MemoryPolicy != nil {
+		if _, err := initproc.NewMemoryPolicy(l.MemoryPolicy); err != nil {
+			return err
+		}
+	}
+	if err := validateNetDevices(l, has[specs.NetworkNamespace]); err != nil {
+		return err
+	}
 	for name := range l.Sysctl {
+		if strings.ReplaceAll(name, "/", ".") == "kernel.domainname" && s.Domainname != "" {
+			return fmt.Errorf("linux.sysctl: %q and domainname contradict each other", name)
+		}
 		if err := validateSysctl(name, has); err != nil {
 			return err
 		}
@@ -178,10 +189,6 @@ func validateLinux(s *specs.Spec) error {
 	switch {
 	case l.IntelRdt != nil:
 		return errors.New("linux.intelRdt is not supported")
-	case l.MemoryPolicy != nil:
-		return errors.New("linux.memoryPolicy is not supported")
-	case len(l.NetDevices) > 0:
-		return errors.New("linux.netDevices are not supported")
 	case l.MountLabel != "" && !selinuxEnabled():
 		return fmt.Errorf("linux.mountLabel %q: this kernel has no SELinux", l.MountLabel)
 	}
@@ -233,7 +240,9 @@ func validateSysctl(name string, has map[specs.LinuxNamespaceType]bool) error {
 		if has[specs.IPCNamespace] {
 			return nil
 		}
-	case dotted == "kernel.domainname" || dotted == "kernel.hostname":
+	case dotted == "kernel.hostname":
+		return fmt.Errorf("linux.sysctl: %q: that is what hostname is for", name)
+	case dotted == "kernel.domainname":
 		if has[specs.UTSNamespace] {
 			return nil
 		}

@@ -25,6 +25,8 @@ import (
 type Runtime struct {
 	Root     string
 	Rootless bool
+	// NoCgroups leaves containers in the control groups of whoever makes them.
+	NoCgroups bool
 	// Preserve is how many descriptors from 3 on a container gets: --preserve-fds.
 	Preserve int
 	// NoPivot asks for a move of the root in the place of pivot_root(2).
@@ -74,7 +76,7 @@ func checkID(id string) error {
 		return !letter && !strings.ContainsRune("_+.-", r)
 	})
 	if id == "" || other >= 0 || id == "." || id == ".." || len(id) > 1024 {
-		return fmt.Errorf("%q is no container ID: want letters, digits and any of _+.-", id)
+		return fmt.Errorf("invalid container ID %q: want letters, digits and any of _+.-", id)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ import (
 // process. It says whether it has.
 func (b *creation) startByThread() (bool, error) {
 	o := b.opts
-	if !o.Run || b.runtime.NoPivot || b.runtime.Rootless || os.Geteuid() != 0 ||
+	if !o.Run || b.runtime.NoPivot || b.runtime.Rootless || b.runtime.NoCgroups || os.Geteuid() != 0 ||
 		!initproc.ByThread(b.spec) || !spawnProtected(b.spec, b.spec.Process) {
 		return false, nil
 	}
@@ -46,10 +46,8 @@ func (b *creation) startByThread() (bool, error) {
 	if err := b.saveProcess(); err != nil {
 		return false, err
 	}
-	if o.PidFile != "" {
-		if err := writePidFile(o.PidFile, b.Pid); err != nil {
-			return false, err
-		}
+	if err := b.announce(); err != nil {
+		return false, err
 	}
 	if err := b.poststart(); err != nil {
 		b.hooked = true
@@ -161,6 +159,7 @@ func (b *creation) threadFiles() (*initproc.Config, initproc.Files, func(), erro
 	config := &initproc.Config{
 		ID: b.ID, Bundle: b.Bundle, Rootfs: b.Rootfs, CgroupPath: b.CgroupPath, Pivot: true,
 		NewKeyring: !b.runtime.NoNewKeyring, Root: b.opts.Root != nil,
+		ConsolePlain: b.opts.ConsolePlain,
 	}
 	if p := b.spec.Process; p.ConsoleSize == nil {
 		p.ConsoleSize = b.opts.ConsoleSize
@@ -242,9 +241,13 @@ func (b *creation) fillPlan(
 			streams[i] = finished.Terminal
 		}
 	}
+	e.stdio = streams
 	plan.Above(len(streams))
 	for _, tasks := range entrances.Tasks {
 		plan.Enter(tasks)
+	}
+	if err := setAffinity(plan, "", initproc.EveryCPU()); err != nil {
+		return err
 	}
 	if newCgroup { // seen from the group that it is in by now
 		plan.Unshare(unix.CLONE_NEWCGROUP)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minidocker/final/oci"
+	"minidocker/final/oci/initproc"
 	"minidocker/final/signals"
 )
 
@@ -48,7 +50,12 @@ var commands = []command{
 }
 
 func unsupported(name string) func(*global, []string) (int, error) {
-	return func(*global, []string) (int, error) { return 1, fmt.Errorf("%s is not supported", name) }
+	return func(_ *global, args []string) (int, error) {
+		if _, err := newFlags(name, "ID").parse(args, false); errors.Is(err, errHelp) {
+			return 0, err
+		}
+		return 1, fmt.Errorf("%s is not supported", name)
+	}
 }
 
 // one parses a command's options and returns the only argument, the container's ID.
@@ -69,8 +76,11 @@ func createFlags(f *flags, r *oci.Runtime, opts *oci.Options) {
 	opts.Bundle = "."
 	f.text(&opts.Bundle, "bundle", "folder with config.json (default: this one)")
 	f.text(&opts.Bundle, "b", "the same")
+	f.text(&opts.ConfigFile, "config", "another name for config.json")
+	f.text(&opts.ConfigFile, "f", "the same")
 	f.text(&opts.PidFile, "pid-file", "file for the process's number")
 	f.text(&opts.ConsoleSocket, "console-socket", "unix socket for the terminal's master")
+	f.text(&opts.PidfdSocket, "pidfd-socket", "unix socket for a pidfd of the process")
 	f.flag(&r.NoPivot, "no-pivot", "move the root in the place of pivot_root")
 	f.flag(&r.NoNewKeyring, "no-new-keyring", "no session keyring of its own")
 	f.flag(&ignored, "no-subreaper", "ignored: this program is none")
@@ -93,6 +103,26 @@ func preserve(r *oci.Runtime) func(string) error {
 	}
 }
 
+// activation passes on the descriptors of a socket activation, of which sd_listen_fds(3)
+// tells: they are the container's first ones from 3 on. What is meant for another process is
+// ignored.
+func activation(r *oci.Runtime, opts *oci.Options) {
+	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err != nil || n <= 0 || n > 256 {
+		return
+	}
+	if pid := os.Getenv("LISTEN_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return
+	}
+	if preserve(r)(strconv.Itoa(r.Preserve+n)) != nil {
+		return
+	}
+	opts.Env = []string{"LISTEN_PID=1", "LISTEN_FDS=" + strconv.Itoa(n)}
+	if names, ok := os.LookupEnv("LISTEN_FDNAMES"); ok {
+		opts.Env = append(opts.Env, "LISTEN_FDNAMES="+names)
+	}
+}
+
 func create(g *global, args []string) (int, error) {
 	r, err := g.runtime()
 	if err != nil {
@@ -105,6 +135,7 @@ func create(g *global, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
+	activation(r, &opts)
 	c, err := r.Create(id, opts)
 	if err != nil {
 		return 1, err
@@ -138,12 +169,28 @@ func state(g *global, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	return 0, printJSON(struct {
-		*specs.State
-		Rootfs  string    `json:"rootfs"`
-		Created time.Time `json:"created"`
-		Owner   string    `json:"owner"`
-	}{c.State(), c.Rootfs, c.Created, ""})
+	return 0, printJSON(newRecord(c, ""))
+}
+
+// record is what state and list print: the specification's state, and more, in the order in
+// which runc has it.
+type record struct {
+	Version     string               `json:"ociVersion"`
+	ID          string               `json:"id"`
+	Pid         int                  `json:"pid"`
+	Status      specs.ContainerState `json:"status"`
+	Bundle      string               `json:"bundle"`
+	Rootfs      string               `json:"rootfs"`
+	Created     time.Time            `json:"created"`
+	Annotations map[string]string    `json:"annotations,omitempty"`
+	Owner       string               `json:"owner"`
+}
+
+func newRecord(c *oci.Container, owner string) record {
+	s := c.State()
+	return record{
+		s.Version, s.ID, s.Pid, s.Status, s.Bundle, c.Rootfs, c.Created, s.Annotations, owner,
+	}
 }
 
 func printJSON(v any) error {
@@ -182,7 +229,7 @@ func kill(g *global, args []string) (int, error) {
 
 // parseSignal reads 9, KILL or SIGKILL.
 func parseSignal(s string) (unix.Signal, error) {
-	if n, err := strconv.Atoi(s); err == nil && n > 0 && n <= 64 {
+	if n, err := strconv.Atoi(s); err == nil && n >= 0 && n <= 64 {
 		return unix.Signal(n), nil
 	}
 	name := "SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")
@@ -224,13 +271,15 @@ func runContainer(g *global, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
+	activation(r, &opts)
 	var term *terminal
-	if opts.ConsoleSocket == "" && !detach && wantsTerminal(opts.Bundle) {
+	if opts.ConsoleSocket == "" && !detach && opts.WantsTerminal() {
 		if term, err = newTerminal(); err != nil {
 			return 1, err
 		}
 		defer term.close()
 		opts.ConsoleSocket, opts.ConsoleSize = term.path, ownSize()
+		opts.ConsolePlain = !isTerminal(1)
 	}
 	caught := catch(detach, term)
 	c, err := r.Create(id, opts)
@@ -315,9 +364,11 @@ func execute(g *global, args []string) (int, error) {
 	f.flag(&detach, "d", "the same")
 	f.flag(&nnp, "no-new-privs", "set no_new_privs")
 	f.flag(&ignored, "no-subreaper", "ignored: this program is none")
-	f.flag(&ignored, "ignore-paused", "ignored")
+	f.flag(&opts.Paused, "ignore-paused", "also if the container is paused: it waits, then")
+	f.each("cgroup", "[CONTROLLER,…:]GROUP below the container's", subgroup(&opts))
 	f.text(&opts.PidFile, "pid-file", "file for the process's number")
 	f.text(&opts.ConsoleSocket, "console-socket", "unix socket for the terminal's master")
+	f.text(&opts.PidfdSocket, "pidfd-socket", "unix socket for a pidfd of the process")
 	f.each("preserve-fds", "so many descriptors from 3 on are the process's", preserve(r))
 	rest, err := f.parse(args, true)
 	if err != nil {
@@ -331,7 +382,6 @@ func execute(g *global, args []string) (int, error) {
 			return readProcess(process, p)
 		}
 		p.Args, p.Terminal, p.ConsoleSize = rest[1:], tty, nil
-		p.Scheduler, p.IOPriority = nil, nil
 		if cwd != "" {
 			p.Cwd = cwd
 		}
@@ -360,7 +410,7 @@ func execute(g *global, args []string) (int, error) {
 			return 255, err
 		}
 		defer term.close()
-		opts.ConsoleSocket = term.path
+		opts.ConsoleSocket, opts.ConsolePlain = term.path, !isTerminal(1)
 		if opts.Process.ConsoleSize == nil {
 			opts.Process.ConsoleSize = ownSize()
 		}
@@ -384,6 +434,28 @@ func execute(g *global, args []string) (int, error) {
 	return status, err
 }
 
+// subgroup reads --cgroup, which may be given once, or once for each controller.
+func subgroup(opts *oci.ExecOptions) func(string) error {
+	return func(s string) error {
+		controllers, path, ok := strings.Cut(s, ":")
+		if !ok {
+			controllers, path = "", s
+		}
+		for controller := range strings.SplitSeq(controllers, ",") {
+			_, twice := opts.Groups[controller]
+			if _, all := opts.Groups[""]; twice || all || ok && controller == "" ||
+				!ok && opts.Groups != nil {
+				return fmt.Errorf("%q: want a group, or groups each with controllers of its own", s)
+			}
+			if opts.Groups == nil {
+				opts.Groups = map[string]string{}
+			}
+			opts.Groups[controller] = path
+		}
+		return nil
+	}
+}
+
 func addCapabilities(p *specs.Process, caps []string) error {
 	if len(caps) == 0 {
 		return nil
@@ -391,10 +463,18 @@ func addCapabilities(p *specs.Process, caps []string) error {
 	if p.Capabilities == nil {
 		p.Capabilities = &specs.LinuxCapabilities{}
 	}
+	known := initproc.Capabilities()
 	for _, c := range caps {
 		name := "CAP_" + strings.TrimPrefix(strings.ToUpper(c), "CAP_")
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("--cap %q: there is no such capability", c)
+		}
 		s := p.Capabilities
-		for _, set := range []*[]string{&s.Bounding, &s.Effective, &s.Permitted} {
+		sets := []*[]string{&s.Bounding, &s.Effective, &s.Permitted}
+		if slices.Contains(s.Inheritable, name) { // or a user other than root would not have it
+			sets = append(sets, &s.Ambient)
+		}
+		for _, set := range sets {
 			*set = append(*set, name)
 		}
 	}
@@ -559,28 +639,27 @@ func list(g *global, args []string) (int, error) {
 	f.text(&format, "f", "the same")
 	f.flag(&quiet, "quiet", "IDs only")
 	f.flag(&quiet, "q", "the same")
-	if rest, err := f.parse(args, false); err != nil || len(rest) > 0 {
-		return 1, errors.Join(err, errors.New("list takes no arguments"))
+	if rest, err := f.parse(args, false); err != nil {
+		return 1, err
+	} else if len(rest) > 0 {
+		return 1, errors.New("list takes no arguments")
+	}
+	if g.root != "" {
+		if _, err := os.Stat(g.root); err != nil {
+			return 1, err
+		}
 	}
 	all, err := r.List()
 	if err != nil {
 		return 1, err
 	}
-	type entry struct {
-		*specs.State
-		Pid     int       `json:"pid"`
-		Rootfs  string    `json:"rootfs"`
-		Created time.Time `json:"created"`
-		Owner   string    `json:"owner"`
-	}
-	entries := []entry{}
+	entries := []record{}
 	for _, c := range all {
 		owner := strconv.Itoa(c.Owner)
 		if u, err := user.LookupId(owner); err == nil {
 			owner = u.Username
 		}
-		s := c.State()
-		entries = append(entries, entry{s, s.Pid, c.Rootfs, c.Created, owner})
+		entries = append(entries, newRecord(c, owner))
 	}
 	if quiet {
 		for _, e := range entries {
@@ -623,16 +702,37 @@ func events(g *global, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
+	out := json.NewEncoder(os.Stdout)
+	kills, _ := r.OOMKills(id)
 	for {
 		stats, err := r.Stats(id)
 		if err != nil {
 			return 1, err
 		}
-		if err := json.NewEncoder(os.Stdout).Encode(map[string]any{
-			"type": "stats", "id": id, "data": stats,
-		}); err != nil || once {
+		if err := out.Encode(event{"stats", id, stats}); err != nil || once {
 			return 0, err
 		}
-		time.Sleep(interval)
+		for next := time.Now().Add(interval); time.Now().Before(next); {
+			time.Sleep(min(time.Until(next), 200*time.Millisecond))
+			now, _ := r.OOMKills(id)
+			if now > kills {
+				if err := out.Encode(event{"oom", id, nil}); err != nil {
+					return 1, err
+				}
+			}
+			kills = max(kills, now)
+			c, err := r.Load(id)
+			if err != nil || c.Status() == specs.StateStopped {
+				return 0, nil // the events are over
+			}
+			c.Close()
+		}
 	}
+}
+
+// event is a line of "events".
+type event struct {
+	Type string `json:"type"`
+	ID   string `json:"id"`
+	Data any    `json:"data,omitempty"`
 }

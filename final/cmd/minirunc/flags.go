@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -58,6 +59,10 @@ func (f *flags) parse(args []string, first bool) ([]string, error) {
 		}
 		name, value, given := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		o := f.find(name)
+		if o == nil && (name == "help" || name == "h") {
+			f.help()
+			return nil, errHelp
+		}
 		if o == nil {
 			return nil, fmt.Errorf("%s: unknown option %s: see minirunc --help", f.command, arg)
 		}
@@ -85,6 +90,26 @@ func (f *flags) find(name string) *option {
 		}
 	}
 	return nil
+}
+
+// errHelp is no error: help was asked for, and is printed.
+var errHelp = errors.New("help")
+
+// described are the commands, for help, which the table of them cannot name itself.
+var described []command
+
+// help prints what the command is for, and its options.
+func (f *flags) help() {
+	for _, c := range described {
+		if c.name == f.command {
+			fmt.Printf("NAME:\n   minirunc %s - %s\n\nUSAGE:\n   minirunc %s [OPTION...] %s\n",
+				c.name, c.usage, c.name, f.arguments)
+		}
+	}
+	if len(f.all) > 0 {
+		fmt.Println("\nOPTIONS:")
+		f.print()
+	}
 }
 
 func (f *flags) print() {

@@ -37,6 +37,7 @@ type global struct {
 	root, log, logFormat string
 	debug, systemd       bool
 	rootless             string
+	manager              string // of control groups
 }
 
 func main() {
@@ -62,8 +63,12 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == server.WatchArg {
 		os.Exit(server.Watch(os.Args[2]))
 	}
+	described = commands
 	g := &global{logFormat: "text", rootless: "auto"}
 	status, err := run(g, os.Args[1:])
+	if errors.Is(err, errHelp) {
+		os.Exit(0)
+	}
 	if err != nil {
 		g.report("error", err.Error())
 		if status == 0 {
@@ -118,7 +123,7 @@ func (g *global) runtime() (*oci.Runtime, error) {
 		return nil, err
 	}
 	return &oci.Runtime{
-		Root: root, Rootless: rootless,
+		Root: root, Rootless: rootless, NoCgroups: g.manager == "disabled",
 		Warn: func(format string, args ...any) { g.report("warning", fmt.Sprintf(format, args...)) },
 	}, nil
 }
@@ -131,6 +136,7 @@ func run(g *global, args []string) (int, error) {
 	set.text(&g.rootless, "rootless", "true, false or auto: leave out what an ordinary user may not")
 	set.flag(&g.debug, "debug", "say more")
 	set.flag(&g.systemd, "systemd-cgroup", "control groups through systemd: not supported")
+	set.text(&g.manager, "cgroup-manager", "cgroupfs, or disabled: leave control groups alone")
 	var showVersion, help bool
 	set.flag(&showVersion, "version", "print the version")
 	set.flag(&showVersion, "v", "print the version")
@@ -141,7 +147,7 @@ func run(g *global, args []string) (int, error) {
 		return 1, err
 	}
 	if showVersion {
-		fmt.Printf("minirunc version %s\nspec: %s\n", version, specs.Version)
+		fmt.Printf("minirunc version %s\ncommit: %s\nspec: %s\n", version, commit(), specs.Version)
 		return 0, nil
 	}
 	if help || len(rest) == 0 || rest[0] == "help" {
@@ -150,6 +156,13 @@ func run(g *global, args []string) (int, error) {
 	}
 	if g.logFormat != "text" && g.logFormat != "json" {
 		return 1, fmt.Errorf("--log-format %q: want text or json", g.logFormat)
+	}
+	switch g.manager {
+	case "", "cgroupfs", "disabled":
+	case "systemd":
+		g.systemd = true
+	default:
+		return 1, fmt.Errorf("--cgroup-manager %q: want cgroupfs or disabled", g.manager)
 	}
 	if g.systemd {
 		return 1, errors.New("--systemd-cgroup: this runtime makes control groups itself; " +
@@ -163,12 +176,24 @@ func run(g *global, args []string) (int, error) {
 	return 1, fmt.Errorf("unknown command %q: see minirunc --help", rest[0])
 }
 
+// commit is that of the repository which the program was built from, if the build knew it.
+func commit() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
+}
+
 func usage(set *flags) {
-	fmt.Println("minirunc: run containers from OCI bundles\n\n" +
-		"Usage: minirunc [OPTION...] COMMAND [ARGUMENT...]\n\nCommands:")
+	fmt.Println("NAME:\n   minirunc - Open Container Initiative runtime\n\n" +
+		"USAGE:\n   minirunc [OPTION...] COMMAND [ARGUMENT...]\n\nCOMMANDS:")
 	for _, c := range commands {
 		fmt.Printf("  %-10s %s\n", c.name, c.usage)
 	}
-	fmt.Println("\nOptions:")
+	fmt.Println("\nOPTIONS:")
 	set.print()
 }

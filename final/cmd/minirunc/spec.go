@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 
+	"minidocker/final/cgroup"
 	"minidocker/final/oci/initproc"
 	"minidocker/final/oci/seccomp"
 )
@@ -18,6 +19,7 @@ import (
 // printableFeatures: features.md of the specification.
 func printableFeatures() *features.Features {
 	yes, no := true, false
+	modes, flags := initproc.MemoryPolicies()
 	return &features.Features{
 		OCIVersionMin: "1.0.0", OCIVersionMax: specs.Version,
 		Hooks: []string{
@@ -34,13 +36,19 @@ func printableFeatures() *features.Features {
 				SupportedFlags: seccomp.Flags[:3],
 			},
 			Apparmor: &features.Apparmor{Enabled: &yes}, Selinux: &features.Selinux{Enabled: &yes},
-			IntelRdt: &features.IntelRdt{Enabled: &no}, NetDevices: &features.NetDevices{Enabled: &no},
+			IntelRdt: &features.IntelRdt{Enabled: &no}, NetDevices: &features.NetDevices{Enabled: &yes},
+			MemoryPolicy:    &features.MemoryPolicy{Modes: modes, Flags: flags},
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
 		},
 	}
 }
 
-func printFeatures(*global, []string) (int, error) { return 0, printJSON(printableFeatures()) }
+func printFeatures(_ *global, args []string) (int, error) {
+	if _, err := newFlags("features", "").parse(args, false); err != nil {
+		return 1, err
+	}
+	return 0, printJSON(printableFeatures())
+}
 
 // writeSpec writes what most containers are like.
 func writeSpec(_ *global, args []string) (int, error) {
@@ -49,8 +57,10 @@ func writeSpec(_ *global, args []string) (int, error) {
 	f.text(&bundle, "bundle", "folder to write config.json to")
 	f.text(&bundle, "b", "the same")
 	f.flag(&rootless, "rootless", "for an ordinary user")
-	if rest, err := f.parse(args, false); err != nil || len(rest) > 0 {
-		return 1, errors.Join(err, errors.New("spec takes no arguments"))
+	if rest, err := f.parse(args, false); err != nil {
+		return 1, err
+	} else if len(rest) > 0 {
+		return 1, errors.New("spec takes no arguments")
 	}
 	path := filepath.Join(bundle, "config.json")
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
@@ -98,7 +108,7 @@ func exampleSpec(rootless bool) *specs.Spec {
 			Resources: &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}}},
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.IPCNamespace},
-				{Type: specs.UTSNamespace}, {Type: specs.MountNamespace}, {Type: specs.CgroupNamespace},
+				{Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
 			},
 			MaskedPaths: []string{
 				"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -108,6 +118,11 @@ func exampleSpec(rootless bool) *specs.Spec {
 				"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
 			},
 		},
+	}
+	// As engines have it: with version 1 a container sees where its groups are.
+	if g, err := cgroup.Open("/"); err == nil && g.Unified() {
+		s.Linux.Namespaces = append(s.Linux.Namespaces,
+			specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
 	if rootless {
 		makeRootless(s)

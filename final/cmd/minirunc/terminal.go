@@ -13,8 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-
-	"minidocker/final/oci/quickjson"
 )
 
 // terminal relays between this process's own terminal and the container's, for run and
@@ -25,12 +23,6 @@ type terminal struct {
 	master    *os.File
 	old       *unix.Termios
 	done      chan struct{}
-}
-
-func wantsTerminal(bundle string) bool {
-	var spec struct{ Process struct{ Terminal bool } }
-	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
-	return err == nil && quickjson.Unmarshal(data, &spec) == nil && spec.Process.Terminal
 }
 
 // newTerminal listens where init sends the master to.

@@ -52,11 +52,12 @@ func OwnCapabilities() (uint64, error) {
 
 // NewCapabilitySets reads the sets of a process, granted by one that has those of own.
 // Capabilities that this kernel does not have, or that cannot be granted, are left out, as
-// the specification wants it (config.md, "Linux Process"), and returned.
-func NewCapabilitySets(c *specs.LinuxCapabilities, own uint64) (*CapabilitySets, []string) {
+// the specification wants it (config.md, "Linux Process"), with a warning, which is "" if there
+// are none.
+func NewCapabilitySets(c *specs.LinuxCapabilities, own uint64) (*CapabilitySets, string) {
 	s := &CapabilitySets{Last: lastCapability()}
 	if c == nil {
-		return s, nil
+		return s, ""
 	}
 	numbers := map[string]int{}
 	for n, name := range Capabilities() {
@@ -80,14 +81,19 @@ func NewCapabilitySets(c *specs.LinuxCapabilities, own uint64) (*CapabilitySets,
 	s.Permitted = set(c.Permitted, own)
 	s.Effective = set(c.Effective, s.Permitted)
 	s.Inheritable = set(c.Inheritable, own&s.Bounding)
-	s.Ambient = set(c.Ambient, s.Permitted&s.Inheritable)
-	return s, refused
-}
-
-// RefusedCapabilities is the warning about them.
-func RefusedCapabilities(names []string) string {
-	return "capabilities that this kernel does not have, or that cannot be granted: " +
-		strings.Join(names, " ")
+	s.Ambient = set(c.Ambient, own) & s.Permitted & s.Inheritable
+	var warnings []string
+	if len(refused) > 0 {
+		warnings = append(warnings, "capabilities that this kernel does not have, or that cannot be "+
+			"granted: "+strings.Join(refused, " "))
+	}
+	for _, name := range c.Ambient {
+		if n, ok := numbers[name]; ok && s.Ambient&(1<<n) == 0 && !slices.Contains(refused, name) {
+			warnings = append(warnings, "can't raise ambient capability "+name+": it is not both "+
+				"permitted and inheritable")
+		}
+	}
+	return s, strings.Join(warnings, "; ")
 }
 
 func lastCapability() int {

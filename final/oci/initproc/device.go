@@ -43,15 +43,19 @@ func (c *container) makeDevices() error {
 		if wanted[d.Path] {
 			continue
 		}
-		if err := c.makeDevice(d); err != nil {
+		if err := c.makeDevice(d, nil); err != nil {
 			return fmt.Errorf("device %s: %w", d.Path, err)
 		}
 	}
-	for _, d := range c.Spec.Linux.Devices {
+	for i, d := range c.Spec.Linux.Devices {
 		if filepath.Clean(d.Path) == "/dev/ptmx" {
 			continue // it is the link below
 		}
-		if err := c.makeDevice(d); err != nil {
+		var made *rawfd.File
+		if i < len(c.files.Devices) {
+			made = c.files.Devices[i]
+		}
+		if err := c.makeDevice(d, made); err != nil {
 			return fmt.Errorf("device %s: %w", d.Path, err)
 		}
 	}
@@ -85,34 +89,40 @@ func (c *container) makeLink(path, target string, replace bool) error {
 	return nil
 }
 
-// makeDevice makes a device node, or binds the host's where nodes cannot be made.
-func (c *container) makeDevice(d specs.LinuxDevice) error {
-	var kind uint32
-	switch d.Type {
-	case "b":
-		kind = unix.S_IFBLK
-	case "c", "u":
-		kind = unix.S_IFCHR
-	case "p":
-		kind = unix.S_IFIFO
-	default:
-		return fmt.Errorf("type %q: want b, c, u or p", d.Type)
-	}
-	mode := uint32(0o666)
+// DeviceMode is a device's type with its permissions, and its numbers, as mknod(2) takes them.
+func DeviceMode(d specs.LinuxDevice) (mode uint32, dev int, err error) {
+	mode = 0o666
 	if d.FileMode != nil {
 		mode = uint32(d.FileMode.Perm())
 	}
+	dev = int(unix.Mkdev(uint32(d.Major), uint32(d.Minor)))
+	switch d.Type {
+	case "b":
+		return unix.S_IFBLK | mode, dev, nil
+	case "c", "u":
+		return unix.S_IFCHR | mode, dev, nil
+	case "p":
+		return unix.S_IFIFO | mode, 0, nil
+	}
+	return 0, 0, fmt.Errorf("type %q: want b, c, u or p", d.Type)
+}
+
+// makeDevice makes a device node or, where nodes cannot be made, attaches the one that the runtime
+// has made, or else binds the host's.
+func (c *container) makeDevice(d specs.LinuxDevice, made *rawfd.File) error {
+	mode, dev, err := DeviceMode(d)
+	if err != nil {
+		return err
+	}
+	kind := mode & unix.S_IFMT
+	d.Path = filepath.Clean(d.Path)
 	dir, name, err := c.root.parent(d.Path)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
 	if !c.has[specs.UserNamespace] {
-		dev := 0
-		if kind != unix.S_IFIFO {
-			dev = int(unix.Mkdev(uint32(d.Major), uint32(d.Minor)))
-		}
-		err := unix.Mknodat(int(dir.Fd()), name, kind|mode, dev)
+		err := unix.Mknodat(int(dir.Fd()), name, mode, dev)
 		if err == nil || err == unix.EEXIST {
 			return c.ownDevice(dir, name, d, kind, err == unix.EEXIST)
 		}
@@ -129,7 +139,12 @@ func (c *container) makeDevice(d specs.LinuxDevice) error {
 		return err
 	}
 	defer target.Close()
-	return c.bindInto(d.Path, target, 0)
+	if made != nil {
+		defer made.Close()
+		return os.NewSyscallError("move_mount", unix.MoveMount(int(made.Fd()), "", int(target.Fd()),
+			"", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	}
+	return c.bindInto(d.Path, target, unix.MS_NOSUID|unix.MS_NOEXEC)
 }
 
 // ownDevice sets the owner of a node, and checks one that was there before.
@@ -158,6 +173,20 @@ func (c *container) ownDevice(
 	}
 	return os.NewSyscallError("fchownat",
 		unix.Fchownat(int(dir.Fd()), name, uid, gid, unix.AT_SYMLINK_NOFOLLOW))
+}
+
+// PlainTerminal has a terminal pass on the ends of lines as they are, and not as CR LF: for output
+// that does not go to a terminal in the end.
+func PlainTerminal(fd int) error {
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err == nil {
+		t.Oflag &^= unix.ONLCR
+		err = unix.IoctlSetTermios(fd, unix.TCSETS, t)
+	}
+	if err != nil {
+		return fmt.Errorf("set the terminal's output: %w", err)
+	}
+	return nil
 }
 
 // makeConsole opens a terminal in the container's own devpts, sends its master through
@@ -190,6 +219,11 @@ func (c *container) makeConsole() error {
 	}
 	fd := int(slave)
 	c.slave = rawfd.New(fd, "terminal")
+	if c.ConsolePlain {
+		if err := PlainTerminal(fd); err != nil {
+			return err
+		}
+	}
 	if size := c.Spec.Process.ConsoleSize; size != nil {
 		ws := &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)}
 		if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, ws); err != nil {

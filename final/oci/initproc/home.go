@@ -5,7 +5,6 @@ package initproc
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -14,15 +13,27 @@ import (
 	"minidocker/final/rawfd"
 )
 
-// WithHome returns the environment with HOME, if there is none in it: the home folder of
-// that user in the /etc/passwd below root, or "/". The specification does not ask for it,
-// callers do, since runc and crun have it.
+// WithHome returns the environment with HOME, if there is none in it or it is empty: the home
+// folder of that user in the /etc/passwd below root, or "/". The specification does not ask for
+// it, callers do, since runc and crun have it. Of a variable that is there twice the last one
+// stays: programs differ in which of them they see.
 func WithHome(env []string, root *rawfd.File, uid uint32) []string {
-	has := func(e string) bool { return strings.HasPrefix(e, "HOME=") }
-	if slices.ContainsFunc(env, has) {
-		return env
+	last := make(map[string]int, len(env))
+	for i, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		last[name] = i
 	}
-	return append(slices.Clone(env), "HOME="+home(root, uid))
+	kept := make([]string, 0, len(env)+1)
+	for i, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		if last[name] == i && (name != "HOME" || value != "") {
+			kept = append(kept, e)
+		}
+	}
+	if i, ok := last["HOME"]; ok && env[i] != "HOME=" && env[i] != "HOME" {
+		return kept
+	}
+	return append(kept, "HOME="+home(root, uid))
 }
 
 func home(root *rawfd.File, uid uint32) string {

@@ -48,6 +48,8 @@ type Config struct {
 	FilterFlags  uint
 	ConsoleSize  *specs.Box // if config.json has none
 	Console      bool       // send a terminal's master through descriptor ConsoleFD
+	ConsolePlain bool       // see PlainTerminal
+	Env          []string   // variables for the process beside those of config.json
 	NewKeyring   bool
 	// Pivot is false for chroot: --no-pivot, for roots on an initramfs.
 	Pivot bool
@@ -58,6 +60,8 @@ type Config struct {
 	// Sources are the places in Spec.Mounts of the mounts whose sources come as
 	// descriptors, behind ConsoleFD.
 	Sources []int
+	// Devices is how many of Spec.Linux.Devices come as descriptors behind those: all, or none.
+	Devices int
 }
 
 // The descriptors that init is started with, after those to preserve.
@@ -91,9 +95,12 @@ type container struct {
 	lines     *bufio.Reader
 	procfs    *rawfd.File // a proc of its own that nobody else can reach
 	slave     *rawfd.File // the terminal
-	startFIFO int         // 0 for a run
-	inCwd     bool
-	umask     int // the caller's
+	empty     *rawfd.File // a tmpfs for all folders that are masked
+	// The mount at /dev is to be read-only in the end.
+	devReadOnly bool
+	startFIFO   int // 0 for a run
+	inCwd       bool
+	umask       int // the caller's
 	// An ordinary user's user namespace has no setgroups(2).
 	setgroupsDenied bool
 	files           Files
@@ -210,6 +217,9 @@ func (c *container) inherit() {
 	for range c.Sources {
 		c.files.Trees = append(c.files.Trees, file("source of a mount"))
 	}
+	for range c.Devices {
+		c.files.Devices = append(c.files.Devices, file("device"))
+	}
 	if c.Root {
 		c.files.Root = file("root")
 	}
@@ -251,8 +261,11 @@ func (c *container) readConfig() error {
 		return err
 	}
 	Complete(c.Spec)
-	if p := c.Spec.Process; p != nil && p.ConsoleSize == nil {
-		p.ConsoleSize = c.ConsoleSize
+	if p := c.Spec.Process; p != nil {
+		if p.ConsoleSize == nil {
+			p.ConsoleSize = c.ConsoleSize
+		}
+		p.Env = append(p.Env, c.Env...)
 	}
 	if c.Instructions == 0 {
 		return nil
@@ -398,10 +411,8 @@ func (c *container) makeRoot() error {
 	if err := unix.Mount("", "/", "", propagation, ""); err != nil {
 		return fmt.Errorf("set the propagation of /: %w", err)
 	}
-	// pivot_root wants the mount that the new root is in private.
-	if err := privateParent(c.Rootfs); err != nil {
-		return err
-	}
+	// None is shared now, which pivot_root wants; that of the root stays a slave, for the sources
+	// of bind mounts may lie in the same one, and are to follow what the machine mounts there.
 	err := c.mountRoot()
 	if err != nil {
 		return err
@@ -429,6 +440,9 @@ func (c *container) makeRoot() error {
 		return err
 	}
 	if err := c.makeCwd(); err != nil {
+		return err
+	}
+	if err := c.readOnlyDev(); err != nil {
 		return err
 	}
 	if c.Pivot {
@@ -462,19 +476,6 @@ func (c *container) mountRoot() error {
 	return nil
 }
 
-// privateParent makes the mount that a path is in private, in this namespace.
-func privateParent(path string) error {
-	for dir := path; ; dir = filepath.Dir(dir) {
-		err := unix.Mount("", dir, "", unix.MS_PRIVATE, "")
-		if err == nil {
-			return nil
-		}
-		if err != unix.EINVAL || dir == "/" {
-			return fmt.Errorf("make the mount of %q private: %w", path, err)
-		}
-	}
-}
-
 // hooksAndConsole: the mounts are there, the old root is, too.
 func (c *container) hooksAndConsole() error {
 	if c.Console {
@@ -493,11 +494,14 @@ func (c *container) hooksAndConsole() error {
 			return err
 		}
 	}
-	return c.runHooks("createContainer", h.CreateContainer, specs.StateCreated)
+	// In the container's root: where that is they could not know otherwise.
+	return c.runHooks("createContainer", h.CreateContainer, c.Rootfs, nil, specs.StateCreated)
 }
 
-func (c *container) runHooks(name string, hooks []specs.Hook, status specs.ContainerState) error {
-	return RunHooks(name, hooks, &State{
+func (c *container) runHooks(
+	name string, hooks []specs.Hook, dir string, env []string, status specs.ContainerState,
+) error {
+	return RunHooks(name, hooks, dir, env, &State{
 		Version: c.Spec.Version, ID: c.ID, Status: status, Pid: os.Getpid(), Bundle: c.Bundle,
 		Annotations: c.Spec.Annotations,
 	})
@@ -560,11 +564,50 @@ func (c *container) moveRoot() error {
 	if err := unix.Chdir(c.Rootfs); err != nil {
 		return os.NewSyscallError("chdir to the new root", err)
 	}
+	if err := c.hideKernel(); err != nil {
+		return err
+	}
 	if err := unix.Mount(c.Rootfs, "/", "", unix.MS_MOVE, ""); err != nil {
 		return fmt.Errorf("move the root over /: %w", err)
 	}
 	return c.chrootTo(".")
 }
+
+// hideKernel takes the machine's own proc and sysfs out of the container's mounts, where they stay
+// without pivot_root(2), below the new root: as long as they are there, the kernel lets whoever
+// makes a user namespace in the container mount new ones, without what is masked and read-only in
+// the container's.
+func (c *container) hideKernel() error {
+	table, err := rawfd.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var paths []string
+	for line := range strings.Lines(string(table)) {
+		before, after, _ := strings.Cut(line, " - ") // proc_pid_mountinfo(5)
+		at, kind := strings.Fields(before), strings.Fields(after)
+		if len(at) < 5 || len(kind) == 0 || kind[0] != "proc" && kind[0] != "sysfs" {
+			continue
+		}
+		path := unescape.Replace(at[4])
+		if path != c.Rootfs && !strings.HasPrefix(path, c.Rootfs+"/") {
+			paths = append(paths, path)
+		}
+	}
+	for _, path := range slices.Backward(paths) { // the last is on top of the others
+		err := unix.Unmount(path, unix.MNT_DETACH)
+		if err == unix.EINVAL || err == unix.EPERM { // locked: it came from another user namespace
+			err = unix.Mount("tmpfs", path, "tmpfs", 0, "")
+		}
+		if err != nil {
+			return fmt.Errorf("hide %q of the machine: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// unescape undoes what the table of mounts does to a path.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 // joinRoot is for somebody else's mounts, which are as they should be. The root is a folder
 // there; or it is not, and theirs is the container's.
@@ -667,7 +710,17 @@ func (c *container) protectPaths() error {
 			return fmt.Errorf("readonlyPaths: %q: %w", path, err)
 		}
 	}
+	defer func() {
+		if c.empty != nil {
+			c.empty.Close()
+		}
+	}()
+	masked := map[string]bool{}
 	for _, path := range c.Spec.Linux.MaskedPaths {
+		if path = filepath.Clean(path); masked[path] {
+			continue
+		}
+		masked[path] = true
 		done, err := c.deferCover(path, true)
 		if !done && err == nil {
 			err = c.maskPath(path)
@@ -715,7 +768,7 @@ func (c *container) maskPath(path string) error {
 	defer target.Close()
 	cover := c.nullCopy
 	if isDir(target) {
-		cover = emptyFolder
+		cover = c.emptyFolder
 	}
 	tree, err := cover()
 	if err != nil {
@@ -744,9 +797,31 @@ func (c *container) nullCopy() (*rawfd.File, error) {
 	return rawfd.New(fd, "/dev/null"), nil
 }
 
-// emptyFolder is an empty tmpfs, attached nowhere. It comes by descriptor: mount(2) would
-// take a path in /proc, which is the container's own by now.
-func emptyFolder() (*rawfd.File, error) {
+// emptyFolder is a mount of an empty tmpfs, attached nowhere: of one for all, where the kernel can
+// copy the first (if that is not attached yet, since Linux 6.15).
+func (c *container) emptyFolder() (*rawfd.File, error) {
+	if c.empty != nil {
+		fd, err := unix.OpenTree(int(c.empty.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|
+			unix.AT_EMPTY_PATH)
+		if err == nil {
+			return rawfd.New(fd, "tmpfs"), nil
+		}
+		return newEmptyFolder()
+	}
+	folder, err := newEmptyFolder()
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.FcntlInt(folder.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err == nil {
+		c.empty = rawfd.New(fd, "tmpfs")
+	}
+	return folder, nil
+}
+
+// newEmptyFolder comes by descriptor: mount(2) would take a path in /proc, which is the
+// container's own by now.
+func newEmptyFolder() (*rawfd.File, error) {
 	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("fsopen tmpfs", err)
@@ -783,18 +858,41 @@ func Pause() int {
 	return 0
 }
 
-// RunHooks runs hooks one after the other, with the state on their standard input. The
-// first that fails ends it.
-func RunHooks(name string, hooks []specs.Hook, state *State) error {
-	for _, h := range hooks {
-		if err := runHook(h, state); err != nil {
-			return fmt.Errorf("%s hook %s: %w", name, h.Path, err)
+// HookError is what a hook failed with.
+type HookError struct {
+	Kind  string // of hook
+	Place int    // in its list
+	Path  string
+	Err   error
+}
+
+func (e *HookError) Error() string {
+	return fmt.Sprintf("%s%d: %s: %v", HookFailed(e.Kind), e.Place, e.Path, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *HookError) Unwrap() error { return e.Err }
+
+// HookFailed is the beginning of a HookError's text, which is all that is left of it behind a
+// pipe.
+func HookFailed(kind string) string { return "error running " + kind + " hook #" }
+
+// RunHooks runs hooks one after the other, with the state on their standard input, in a folder
+// ("" for the one that this process is in), and with env where they have no environment of their
+// own. The first that fails ends it.
+func RunHooks(name string, hooks []specs.Hook, dir string, env []string, state *State) error {
+	for i, h := range hooks {
+		if h.Env == nil {
+			h.Env = env
+		}
+		if err := runHook(h, dir, state); err != nil {
+			return &HookError{Kind: name, Place: i, Path: h.Path, Err: err}
 		}
 	}
 	return nil
 }
 
-func runHook(h specs.Hook, state *State) error {
+func runHook(h specs.Hook, dir string, state *State) error {
 	input, err := json.Marshal(state)
 	if err != nil {
 		return err
@@ -807,10 +905,7 @@ func runHook(h specs.Hook, state *State) error {
 	if cmd.Env == nil {
 		cmd.Env = []string{}
 	}
-	cmd.Dir = state.Bundle
-	if _, err := os.Stat(cmd.Dir); err != nil {
-		cmd.Dir = "/" // in the container there is no bundle
-	}
+	cmd.Dir = dir
 	cmd.Stdin = strings.NewReader(string(input))
 	// A file, not a pipe: what the hook leaves running may hold it open.
 	fd, err := unix.MemfdCreate("hook", unix.MFD_CLOEXEC)

@@ -55,13 +55,17 @@ func (c *container) mountWith(m specs.Mount, place int, o *mountOptions) error {
 		defer target.Close()
 		return mountOn(m.Source, target, kind, o)
 	}
-	target, err := c.root.make(m.Destination, true)
+	target, err := c.root.open(m.Destination, unix.O_PATH, 0)
+	isNew := errors.Is(err, unix.ENOENT)
+	if isNew {
+		target, err = c.root.make(m.Destination, true)
+	}
 	if err != nil {
 		return err
 	}
 	defer target.Close()
 	if kind == "tmpfs" {
-		return c.mountTmpfs(m, o, target)
+		return c.mountTmpfs(m, o, target, isNew)
 	}
 	if err := mountOn(m.Source, target, kind, o); err != nil {
 		if kind == "mqueue" && errors.Is(err, unix.EPERM) {
@@ -127,7 +131,8 @@ func (c *container) mountKernel(m specs.Mount, o *mountOptions) error {
 	}
 	target, err := c.root.open(m.Destination, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
-		return fmt.Errorf("it must be a folder, reached without links: %w", err)
+		return fmt.Errorf("%s must be mounted on ordinary directory, reached without links: %w",
+			m.Type, err)
 	}
 	if c.finished != nil && m.Type == "proc" {
 		c.deferProc(m, o, target)
@@ -140,22 +145,28 @@ func (c *container) mountKernel(m specs.Mount, o *mountOptions) error {
 	return c.after(m.Destination, o)
 }
 
-// mountTmpfs mounts a tmpfs with the mode of the folder that it covers, unless it says.
-func (c *container) mountTmpfs(m specs.Mount, o *mountOptions, target *rawfd.File) error {
+// mountTmpfs mounts a tmpfs with the mode of the folder that it covers, unless it says or the
+// folder is new.
+func (c *container) mountTmpfs(
+	m specs.Mount, o *mountOptions, target *rawfd.File, isNew bool,
+) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(target.Fd()), &st); err != nil {
 		return os.NewSyscallError("fstat", err)
 	}
-	if !strings.Contains(","+o.data, ",mode=") {
+	if !isNew && !strings.Contains(","+o.data, ",mode=") {
 		o.data = strings.TrimPrefix(fmt.Sprintf("%s,mode=%o", o.data, st.Mode&0o7777), ",")
 	}
 	readOnly := o.flags & unix.MS_RDONLY
-	if o.copyUp {
+	// What is put into /dev comes later: see readOnlyDev.
+	dev := readOnly != 0 && filepath.Clean(m.Destination) == "/dev"
+	if o.copyUp || dev {
 		o.flags &^= unix.MS_RDONLY
 	}
 	if err := mountOn(m.Source, target, "tmpfs", o); err != nil {
 		return err
 	}
+	c.devReadOnly = c.devReadOnly || dev
 	if o.copyUp {
 		onTop, err := c.root.open(m.Destination, unix.O_PATH|unix.O_DIRECTORY, 0)
 		if err != nil {
@@ -166,13 +177,29 @@ func (c *container) mountTmpfs(m specs.Mount, o *mountOptions, target *rawfd.Fil
 		if err := copyTree(target, onTop); err != nil {
 			return fmt.Errorf("tmpcopyup: %w", err)
 		}
-		if readOnly != 0 {
+		if readOnly != 0 && !dev {
 			if err := unix.Mount("", proc(onTop), "", unix.MS_REMOUNT|o.flags|readOnly, o.data); err != nil {
 				return fmt.Errorf("remount read-only: %w", err)
 			}
 		}
 	}
 	return c.after(m.Destination, o)
+}
+
+// readOnlyDev makes /dev read-only, when all is there, if its mount is to be so.
+func (c *container) readOnlyDev() error {
+	if !c.devReadOnly {
+		return nil
+	}
+	dev, err := c.root.open("/dev", unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	if err := setAttributes(dev, unix.MOUNT_ATTR_RDONLY, 0, false); err != nil {
+		return fmt.Errorf("make /dev read-only: %w", err)
+	}
+	return nil
 }
 
 // copyTree copies what is in a folder into another, with modes, owners and links.

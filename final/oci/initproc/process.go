@@ -14,6 +14,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"minidocker/final/cgroup"
 )
 
 // finish makes this process the container's own: what can fail first, what cannot be
@@ -35,6 +37,9 @@ func (c *container) finish() error {
 		return err
 	}
 	if err := c.setPersonality(); err != nil {
+		return err
+	}
+	if err := c.setMemoryPolicy(); err != nil {
 		return err
 	}
 	if err := c.setLabels(p); err != nil {
@@ -68,27 +73,19 @@ func (c *container) finish() error {
 	if err != nil {
 		return err
 	}
-	sets, refused := NewCapabilitySets(p.Capabilities, own)
-	if len(refused) > 0 {
-		c.send(Message{Type: "warning", Error: RefusedCapabilities(refused)})
+	sets, warning := NewCapabilitySets(p.Capabilities, own)
+	if warning != "" {
+		c.send(Message{Type: "warning", Error: warning})
 	}
 	if err := c.awaitStart(); err != nil {
 		return err
 	}
-	if c.Spec.Hooks != nil {
-		err := c.runHooks("startContainer", c.Spec.Hooks.StartContainer, specs.StateCreated)
-		if err != nil {
-			return err
-		}
-	}
 	return c.become(path, p, sets)
 }
 
-// become drops privileges and executes the process.
+// become drops privileges, runs the startContainer hooks and executes the process. What the hooks
+// are is the image's to say: they may do no more than the process, and have its environment.
 func (c *container) become(path string, p *specs.Process, sets *CapabilitySets) error {
-	if err := setLimits(p.Rlimits); err != nil { // they are the process's, not the hooks'
-		return err
-	}
 	if err := sets.dropBounding(); err != nil {
 		return err
 	}
@@ -117,6 +114,16 @@ func (c *container) become(path string, p *specs.Process, sets *CapabilitySets) 
 				return err
 			}
 		}
+	}
+	if c.Spec.Hooks != nil {
+		hooks := c.Spec.Hooks.StartContainer
+		err := c.runHooks("startContainer", hooks, "", p.Env, specs.StateCreated)
+		if err != nil {
+			return err
+		}
+	}
+	if err := setLimits(p.Rlimits); err != nil { // they are the process's, not the hooks'
+		return err
 	}
 	if err := unix.Exec(path, p.Args, p.Env); err != nil {
 		return &programError{&os.PathError{Op: "exec", Path: path, Err: err}}
@@ -178,67 +185,93 @@ func Resource(l specs.POSIXRlimit) (int, error) {
 
 // SetScheduling sets the scheduler and the priority of input and output of this thread.
 func SetScheduling(p *specs.Process) error {
-	if s := p.Scheduler; s != nil {
-		policies := map[specs.LinuxSchedulerPolicy]uint32{
-			specs.SchedOther: 0, specs.SchedFIFO: 1, specs.SchedRR: 2, specs.SchedBatch: 3,
-			specs.SchedISO: 4, specs.SchedIdle: 5, specs.SchedDeadline: 6,
-		}
-		flags := map[specs.LinuxSchedulerFlag]uint64{
-			specs.SchedFlagResetOnFork: 1, specs.SchedFlagReclaim: 2, specs.SchedFlagDLOverrun: 4,
-			specs.SchedFlagKeepPolicy: 8, specs.SchedFlagKeepParams: 16,
-			specs.SchedFlagUtilClampMin: 32, specs.SchedFlagUtilClampMax: 64,
-		}
-		policy, ok := policies[s.Policy]
-		if !ok {
-			return fmt.Errorf("scheduler: policy %q is unknown", s.Policy)
-		}
-		attr := &unix.SchedAttr{
-			Size: unix.SizeofSchedAttr, Policy: policy, Nice: s.Nice, Priority: uint32(s.Priority),
-			Runtime: s.Runtime, Deadline: s.Deadline, Period: s.Period,
-		}
-		for _, f := range s.Flags {
-			bit, ok := flags[f]
-			if !ok {
-				return fmt.Errorf("scheduler: flag %q is unknown", f)
-			}
-			attr.Flags |= bit
+	if p.Scheduler != nil {
+		attr, err := SchedulerAttr(p.Scheduler)
+		if err != nil {
+			return err
 		}
 		if err := unix.SchedSetAttr(0, attr, 0); err != nil {
 			return fmt.Errorf("scheduler: sched_setattr: %w", err)
 		}
 	}
-	if io := p.IOPriority; io != nil {
-		classes := map[specs.IOPriorityClass]int{
-			specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3,
-		}
-		class, ok := classes[io.Class]
-		if !ok || io.Priority < 0 || io.Priority > 7 {
-			return fmt.Errorf("ioPriority: class %q, priority %d: want IOPRIO_CLASS_RT, _BE or _IDLE "+
-				"and 0 to 7", io.Class, io.Priority)
-		}
-		_, _, errno := unix.RawSyscall(unix.SYS_IOPRIO_SET, 1, 0, uintptr(class<<13|io.Priority))
-		if errno != 0 {
-			return fmt.Errorf("ioPriority: ioprio_set: %w", errno)
-		}
+	if p.IOPriority == nil {
+		return nil
+	}
+	priority, err := IOPriority(p.IOPriority)
+	if err != nil {
+		return err
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_IOPRIO_SET, 1, 0, uintptr(priority)); errno != 0 {
+		return fmt.Errorf("ioPriority: ioprio_set: %w", errno)
 	}
 	return nil
 }
 
-func (c *container) setPersonality() error {
-	p := c.Spec.Linux.Personality
-	if p == nil {
-		return nil
+// SchedulerAttr is process.scheduler as sched_setattr(2) takes it.
+func SchedulerAttr(s *specs.Scheduler) (*unix.SchedAttr, error) {
+	policies := map[specs.LinuxSchedulerPolicy]uint32{
+		specs.SchedOther: 0, specs.SchedFIFO: 1, specs.SchedRR: 2, specs.SchedBatch: 3,
+		specs.SchedISO: 4, specs.SchedIdle: 5, specs.SchedDeadline: 6,
 	}
+	flags := map[specs.LinuxSchedulerFlag]uint64{
+		specs.SchedFlagResetOnFork: 1, specs.SchedFlagReclaim: 2, specs.SchedFlagDLOverrun: 4,
+		specs.SchedFlagKeepPolicy: 8, specs.SchedFlagKeepParams: 16,
+		specs.SchedFlagUtilClampMin: 32, specs.SchedFlagUtilClampMax: 64,
+	}
+	policy, ok := policies[s.Policy]
+	if !ok {
+		return nil, fmt.Errorf("scheduler: policy %q is unknown", s.Policy)
+	}
+	attr := &unix.SchedAttr{
+		Size: unix.SizeofSchedAttr, Policy: policy, Nice: s.Nice, Priority: uint32(s.Priority),
+		Runtime: s.Runtime, Deadline: s.Deadline, Period: s.Period,
+	}
+	for _, f := range s.Flags {
+		bit, ok := flags[f]
+		if !ok {
+			return nil, fmt.Errorf("scheduler: flag %q is unknown", f)
+		}
+		attr.Flags |= bit
+	}
+	return attr, nil
+}
+
+// IOPriority is process.ioPriority as ioprio_set(2) takes it.
+func IOPriority(io *specs.LinuxIOPriority) (int, error) {
+	classes := map[specs.IOPriorityClass]int{
+		specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3,
+	}
+	class, ok := classes[io.Class]
+	if !ok || io.Priority < 0 || io.Priority > 7 {
+		return 0, fmt.Errorf("ioPriority: class %q, priority %d: want IOPRIO_CLASS_RT, _BE or _IDLE "+
+			"and 0 to 7", io.Class, io.Priority)
+	}
+	return class<<13 | io.Priority, nil
+}
+
+// Personality is linux.personality as personality(2) takes it.
+func Personality(p *specs.LinuxPersonality) (uintptr, error) {
 	domain := uintptr(0)
 	switch p.Domain {
 	case specs.PerLinux:
 	case specs.PerLinux32:
 		domain = 8
 	default:
-		return fmt.Errorf("personality %q: want LINUX or LINUX32", p.Domain)
+		return 0, fmt.Errorf("personality %q: want LINUX or LINUX32", p.Domain)
 	}
 	if len(p.Flags) > 0 {
-		return fmt.Errorf("personality: flags %v are not supported", p.Flags)
+		return 0, fmt.Errorf("personality: flags %v are not supported", p.Flags)
+	}
+	return domain, nil
+}
+
+func (c *container) setPersonality() error {
+	if c.Spec.Linux.Personality == nil {
+		return nil
+	}
+	domain, err := Personality(c.Spec.Linux.Personality)
+	if err != nil {
+		return err
 	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, domain, 0, 0); errno != 0 {
 		return os.NewSyscallError("personality", errno)
@@ -352,6 +385,7 @@ func checkExecutable(path string) error {
 // is a run, through the FIFO after a create. What goes wrong afterwards is written there,
 // and nothing else: that the other side is closed, by exec, means that all went well.
 func (c *container) awaitStart() error {
+	cgroup.Forget() // from here on it may be a long time
 	c.send(Message{Type: "ready"})
 	fifo := 3 + c.Preserve + FIFOFD
 	var st unix.Stat_t
@@ -388,6 +422,11 @@ func (c *container) closeOthers() error {
 // setUser changes to the user of the process. The capabilities are kept: apply takes those
 // that are too many.
 func (c *container) setUser(u *specs.User) error {
+	for fd := range 3 {
+		if ToBeGiven(fd, u) { // if not, the program can do with what it has inherited
+			_ = unix.Fchown(fd, int(u.UID), int(u.GID))
+		}
+	}
 	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl PR_SET_KEEPCAPS", err)
 	}
@@ -403,6 +442,15 @@ func (c *container) setUser(u *specs.User) error {
 		return fmt.Errorf("setresuid %d (is it mapped?): %w", u.UID, errno)
 	}
 	return os.NewSyscallError("prctl PR_SET_KEEPCAPS", unix.Prctl(unix.PR_SET_KEEPCAPS, 0, 0, 0, 0))
+}
+
+// ToBeGiven says whether a standard stream is to become the user's: a pipe is, or the program
+// could not open it once more as /dev/stdout. Files and terminals of the machine stay whose they
+// are.
+func ToBeGiven(fd int, u *specs.User) bool {
+	var st unix.Stat_t
+	return u.UID != 0 && unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO &&
+		st.Uid != u.UID
 }
 
 func (c *container) setgroups(gids []uint32) error {

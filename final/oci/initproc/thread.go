@@ -40,7 +40,8 @@ func ByThread(s *specs.Spec) bool {
 	hooked := h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer)+
 		len(h.StartContainer) > 0
 	special := p == nil || p.Scheduler != nil || p.IOPriority != nil || p.ApparmorProfile != "" ||
-		p.SelinuxLabel != "" || s.Linux.Personality != nil
+		p.SelinuxLabel != "" || s.Linux.Personality != nil || s.Linux.MemoryPolicy != nil ||
+		len(s.Linux.NetDevices) > 0
 	propagation := strings.TrimPrefix(s.Linux.RootfsPropagation, "r")
 	if propagation == "shared" || propagation == "unbindable" {
 		return false
@@ -78,6 +79,7 @@ func plainProc(mounts []specs.Mount) bool {
 type Files struct {
 	Console, Root spawn.Descriptor // nil if there are none
 	Trees         []*rawfd.File    // for Config.Sources
+	Devices       []*rawfd.File    // for Config.Devices
 }
 
 // Finished is a container that wants but its process, which is to be the child of the thread
@@ -194,7 +196,7 @@ func (c *container) deferCover(name string, mask bool) (bool, error) {
 	switch {
 	case !mask:
 	case isDir(there):
-		covered.tree, err = emptyFolder()
+		covered.tree, err = c.emptyFolder()
 	default:
 		covered.tree, err = c.nullCopy()
 	}

@@ -159,10 +159,8 @@ func Compile(s *specs.LinuxSeccomp) (*Program, error) {
 	if s == nil {
 		return nil, nil
 	}
-	if s.ListenerPath != "" {
-		return nil, errors.New("seccomp: listenerPath (SCMP_ACT_NOTIFY) is not supported")
-	}
-	if s.ListenerMetadata != "" {
+	// A listener without SCMP_ACT_NOTIFY, which is refused where it is, has nothing to hear.
+	if s.ListenerMetadata != "" && s.ListenerPath == "" {
 		return nil, errors.New("seccomp: listenerMetadata without listenerPath")
 	}
 	fallback, err := action(s.DefaultAction, s.DefaultErrnoRet)
