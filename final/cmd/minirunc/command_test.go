@@ -564,7 +564,7 @@ func TestResources_Refused(t *testing.T) {
 	} {
 		b := newBundle(t, "true", func(s *specs.Spec) { s.Linux.Resources = r })
 		b.fails([]string{"create", b.id}, want)
-		if found, _ := filepath.Glob("/sys/fs/cgroup/*/minirunc-" + b.id); len(found) > 0 {
+		if found, _ := filepath.Glob("/sys/fs/cgroup/*/" + b.id); len(found) > 0 {
 			t.Errorf("control groups are left: %v", found)
 		}
 	}

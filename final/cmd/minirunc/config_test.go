@@ -331,7 +331,8 @@ func TestNamespaces(t *testing.T) {
 		}
 		return target
 	}
-	sleeper := newBundle(t, "exec sleep 1000", mapped, namespace(specs.TimeNamespace, "")).up()
+	sleeper := newBundle(t, "exec sleep 1000", mapped, namespace(specs.TimeNamespace, ""),
+		namespace(specs.CgroupNamespace, "")).up()
 	pid := sleeper.state().Pid
 	for kind, file := range kinds {
 		if link(pid, file) == link("self", file) {
@@ -394,6 +395,17 @@ func TestNamespaces(t *testing.T) {
 		}
 		if out := b.must("exec", b.id, "id", "-u"); out != "0\n" {
 			t.Errorf("exec id: %q", out)
+		}
+	})
+	// A namespace may belong to another user namespace than that which is joined.
+	t.Run("join of two owners", func(t *testing.T) {
+		b := newBundle(t, "readlink /proc/self/ns/net; readlink /proc/self/ns/user",
+			namespace(specs.UserNamespace, fmt.Sprintf("/proc/%d/ns/user", pid)),
+			namespace(specs.NetworkNamespace, "/proc/self/ns/net"))
+		b.spec.Mounts = b.spec.Mounts[:5] // no sysfs of a network that is not its own
+		b.write()
+		if r := b.run(); r.out != link("self", "net")+"\n"+link(pid, "user")+"\n" {
+			t.Error(r)
 		}
 	})
 }
@@ -542,6 +554,7 @@ func TestConfig_Refused(t *testing.T) {
 		{"intelRdt", func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "x"} }, "intelRdt"},
 		{"memory policy", func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} }, "memoryPolicy"},
 		{"net devices", func(s *specs.Spec) {
+			without(specs.NetworkNamespace)(s)
 			s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}}
 		}, "netDevices"},
 		{"mount label", func(s *specs.Spec) { s.Linux.MountLabel = "x" }, "mountLabel"},

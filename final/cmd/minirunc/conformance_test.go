@@ -377,6 +377,20 @@ func TestConformance_Features(t *testing.T) {
 	if r := newBundle(t, "true", func(s *specs.Spec) { s.Linux.Seccomp = profile }).run(); r.status != 0 {
 		t.Errorf("seccomp: %v", r)
 	}
+	if len(f.Linux.MemoryPolicy.Modes) != 7 || len(f.Linux.MemoryPolicy.Flags) != 3 || !*f.Linux.NetDevices.Enabled {
+		t.Errorf("memory policies, or network devices: %s", text)
+	}
+	for _, mode := range f.Linux.MemoryPolicy.Modes {
+		for _, flag := range f.Linux.MemoryPolicy.Flags {
+			r := newBundle(t, "true", func(s *specs.Spec) {
+				s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MemoryPolicyModeType(mode),
+					Flags: []specs.MemoryPolicyFlagType{specs.MemoryPolicyFlagType(flag)}}
+			}).run()
+			if strings.Contains(r.err, "invalid memory policy") { // the kernel may refuse it
+				t.Errorf("memory policy %s, %s: %v", mode, flag, r)
+			}
+		}
+	}
 }
 
 // A container in somebody else's mounts runs in its root there.

@@ -19,8 +19,8 @@ import (
 // processes, folders.
 func leftovers(t *testing.T) string {
 	t.Helper()
-	groups, _ := filepath.Glob("/sys/fs/cgroup/*/minirunc-*")
-	unified, _ := filepath.Glob("/sys/fs/cgroup/minirunc-*")
+	groups, _ := filepath.Glob("/sys/fs/cgroup/*/Test*")
+	unified, _ := filepath.Glob("/sys/fs/cgroup/Test*")
 	groups = append(groups, unified...)
 	folders, _ := filepath.Glob(states + "/*")
 	temporary, _ := filepath.Glob("/run/tmp/minirunc-*")
