@@ -317,7 +317,8 @@ type Entrances struct {
 func (g *Group) Entrances() (*Entrances, error) { return g.EntrancesBelow(nil) }
 
 // EntrancesBelow opens those of groups below this one, which must be there, by controller: ""
-// stands for version 2, or for all of version 1. Where nothing is named it is this group.
+// stands for version 2, and for those of version 1 that have it. Where nothing is named it is this
+// group.
 func (g *Group) EntrancesBelow(groups map[string]string) (*Entrances, error) {
 	for controller, path := range groups {
 		if slices.Contains(strings.Split(path, "/"), "..") {
@@ -327,9 +328,19 @@ func (g *Group) EntrancesBelow(groups map[string]string) (*Entrances, error) {
 			return nil, fmt.Errorf("unknown controller %q: no control group has it", controller)
 		}
 	}
+	below := filepath.Join("/", groups[""])
+	if below != "/" && !slices.ContainsFunc(g.hierarchies, func(h Hierarchy) bool {
+		return isFolder(g.dir(h) + below)
+	}) {
+		return nil, fmt.Errorf("enter the control group by adding pid 0 to it: %w",
+			&fs.PathError{Op: "open", Path: g.Path + below, Err: unix.ENOENT})
+	}
 	e := &Entrances{}
 	for _, h := range g.hierarchies {
-		dir := filepath.Join(g.dir(h), groups[""])
+		dir := g.dir(h)
+		if below != "/" && isFolder(dir+below) {
+			dir += below
+		}
 		for _, c := range h.Controllers {
 			if path, ok := groups[c]; ok {
 				dir = filepath.Join(g.dir(h), path)
@@ -350,6 +361,11 @@ func (g *Group) EntrancesBelow(groups map[string]string) (*Entrances, error) {
 		}
 	}
 	return e, nil
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // Into is the descriptor for CLONE_INTO_CGROUP, or -1.

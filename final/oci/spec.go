@@ -172,8 +172,9 @@ func validateLinux(s *specs.Spec) error {
 	if err := validateNetDevices(l, has[specs.NetworkNamespace]); err != nil {
 		return err
 	}
-	for name := range l.Sysctl {
-		if strings.ReplaceAll(name, "/", ".") == "kernel.domainname" && s.Domainname != "" {
+	for name, value := range l.Sysctl {
+		if strings.ReplaceAll(name, "/", ".") == "kernel.domainname" && s.Domainname != "" &&
+			s.Domainname != value {
 			return fmt.Errorf("linux.sysctl: %q and domainname contradict each other", name)
 		}
 		if err := validateSysctl(name, has); err != nil {

@@ -76,7 +76,8 @@ func checkID(id string) error {
 		return !letter && !strings.ContainsRune("_+.-", r)
 	})
 	if id == "" || other >= 0 || id == "." || id == ".." || len(id) > 1024 {
-		return fmt.Errorf("invalid container ID %q: want letters, digits and any of _+.-", id)
+		return fmt.Errorf("invalid container ID %q: an invalid character, or none: want letters, "+
+			"digits and any of _+.-", id)
 	}
 	return nil
 }

@@ -159,8 +159,10 @@ func Compile(s *specs.LinuxSeccomp) (*Program, error) {
 	if s == nil {
 		return nil, nil
 	}
-	// A listener without SCMP_ACT_NOTIFY, which is refused where it is, has nothing to hear.
-	if s.ListenerMetadata != "" && s.ListenerPath == "" {
+	if s.ListenerPath != "" {
+		return nil, errors.New("seccomp: listenerPath (SCMP_ACT_NOTIFY) is not supported")
+	}
+	if s.ListenerMetadata != "" {
 		return nil, errors.New("seccomp: listenerMetadata without listenerPath")
 	}
 	fallback, err := action(s.DefaultAction, s.DefaultErrnoRet)
