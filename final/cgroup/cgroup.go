@@ -346,13 +346,16 @@ func (g *Group) EntrancesBelow(groups map[string]string) (*Entrances, error) {
 				dir = filepath.Join(g.dir(h), path)
 			}
 		}
-		var f *rawfd.File
-		var err error
+		path, flags := filepath.Join(dir, "tasks"), unix.O_WRONLY
 		if h.V2 {
-			f, err = rawfd.Open(dir, unix.O_PATH|unix.O_DIRECTORY)
+			path, flags = dir, unix.O_PATH|unix.O_DIRECTORY
+		}
+		f, err := rawfd.Open(path, flags)
+		switch {
+		case err != nil:
+		case h.V2:
 			e.V2 = f
-		} else {
-			f, err = rawfd.Open(filepath.Join(dir, "tasks"), unix.O_WRONLY)
+		default:
 			e.Tasks = append(e.Tasks, f)
 		}
 		if err != nil {

@@ -280,7 +280,7 @@ func TestExec_Groups(t *testing.T) {
 	}
 	for args, want := range map[string]string{
 		"..": "bad sub cgroup path", "below/../..": "components are not allowed", "nowhere": "no such file",
-		"x:below": "unknown controller",
+		"x:below": "unknown controller", controller + "nowhere": "no such file",
 	} {
 		b.fails([]string{"exec", "--cgroup", args, b.id, "true"}, want)
 	}
@@ -712,6 +712,14 @@ func TestCallers_Config(t *testing.T) {
 			mapped(s)
 			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "p", UID: ptr(uint32(5))}}
 		}, "fifo 5"},
+		{"the machine's sys, and control groups", "ls /sys/fs/cgroup | wc -l", func(s *specs.Spec) {
+			mapped(s)
+			for i, m := range s.Mounts {
+				if m.Destination == "/sys" {
+					s.Mounts[i] = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind"}}
+				}
+			}
+		}, `[1-9]\d*`},
 		{"tmpfs on a new folder", "stat -c %a /mnt/new", func(s *specs.Spec) {
 			for _, at := range []string{"/mnt", "/mnt/new"} {
 				withMount(specs.Mount{Destination: at, Type: "tmpfs", Source: "tmpfs"})(s)

@@ -28,6 +28,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"minidocker/final/cgroup"
 	"minidocker/final/oci/quickjson"
 	"minidocker/final/oci/seccomp"
 	"minidocker/final/rawfd"
@@ -96,6 +97,8 @@ type container struct {
 	procfs    *rawfd.File // a proc of its own that nobody else can reach
 	slave     *rawfd.File // the terminal
 	empty     *rawfd.File // a tmpfs for all folders that are masked
+	// Where the machine's control groups are.
+	hierarchies []cgroup.Hierarchy
 	// The mount at /dev is to be read-only in the end.
 	devReadOnly bool
 	startFIFO   int // 0 for a run
@@ -421,6 +424,14 @@ func (c *container) makeRoot() error {
 		return err
 	}
 	defer c.root.file.Close()
+	// Before there are others: a bind mount of the machine's /sys has them all once more.
+	if slices.ContainsFunc(c.Spec.Mounts, func(m specs.Mount) bool {
+		return m.Type == "cgroup" || m.Type == "cgroup2"
+	}) {
+		if c.hierarchies, err = cgroup.Hierarchies(); err != nil {
+			return err
+		}
+	}
 	devMounted := false
 	for i, m := range c.Spec.Mounts {
 		if err := c.mount(i); err != nil {

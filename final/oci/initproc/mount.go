@@ -338,10 +338,7 @@ func (o *mountOptions) kind(m specs.Mount) string {
 // mountCgroup shows the container its own control groups: version 2 as one file system,
 // version 1 as a folder with one for each hierarchy.
 func (c *container) mountCgroup(m specs.Mount, o *mountOptions) error {
-	all, err := cgroup.Hierarchies()
-	if err != nil {
-		return err
-	}
+	all := c.hierarchies
 	target, err := c.root.make(m.Destination, true)
 	if err != nil {
 		return err
