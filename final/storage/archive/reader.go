@@ -39,9 +39,6 @@ func (r *reader) next() (*tar.Header, error) {
 	if plain(head, &r.header) {
 		r.left = r.header.Size
 		r.pad = -r.left & (blockBytes - 1)
-		if r.header.Typeflag == tar.TypeReg && strings.HasSuffix(r.header.Name, "/") {
-			r.header.Typeflag, r.header.Size = tar.TypeDir, 0 // as before there were types
-		}
 		return &r.header, nil
 	}
 	first := bytes.NewReader(bytes.Clone(head))

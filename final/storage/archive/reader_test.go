@@ -135,6 +135,13 @@ func archives(t testing.TB) map[string][]byte {
 		}
 	}
 	all["sparse, old"], all["sparse, 1.0"] = sparseArchives()
+	// Once this was a folder; with a type of its own it is none.
+	var slash [blockBytes]byte
+	if !ustar(&slash, &tar.Header{Name: "file/", Typeflag: tar.TypeReg, Size: 1,
+		ModTime: time.Unix(0, 0)}) {
+		t.Fatal("file/")
+	}
+	all["a file with a slash"] = append(slash[:], make([]byte, 3*blockBytes)...)
 	return all
 }
 
