@@ -155,6 +155,9 @@ func plain(b []byte, h *tar.Header) bool {
 		}
 	}
 	name := text(b[0:100])
+	if magic != "ustar\x0000" && (b[345] != 0 || b[357] != 0) {
+		return false // GNU's times, or what an old Go wrote in their place
+	}
 	if magic == "ustar\x0000" {
 		if string(b[508:512]) == "tar\x00" { // star's own, which has other fields
 			return false
