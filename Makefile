@@ -74,7 +74,7 @@ user-shell: need-step rootfs weave ## STEP=05: the same as an ordinary user, for
 
 # The tests see the machine from outside, as root. They are compiled as whoever you are.
 test: $(if $(STEP),tools steps,engine-tools build) rootfs ## all tests, or those of one step: STEP=03
-	MINIDOCKER_BIN=$(CURDIR)/build/bin $(GO) test -count=1 -parallel 4 $(if $(AS_ROOT),-exec '$(AS_ROOT)') \
+	MINIDOCKER_BIN=$(CURDIR)/build/bin $(GO) test -count=1 -p 4 -parallel 4 $(if $(AS_ROOT),-exec '$(AS_ROOT)') \
 		$(if $(STEP),./$(STEPDIR),./...)
 
 # The tests on another kernel, as today's distributions boot it: Debian 12 under qemu.

@@ -50,7 +50,7 @@ func sessionCommand(c *call) int {
 	if cache := os.Getenv("GOCACHE"); cache != "" { // for lessons that build a program
 		writable = append(writable, cache)
 	}
-	return sandbox.Run(func() int {
+	return sandbox.RunFirst(func() int {
 		return exitStatus(c, s.inSandbox(c.args[0], c.args[1]))
 	}, writable...)
 }

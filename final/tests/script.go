@@ -170,7 +170,11 @@ func RunIfScript() {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	os.Exit(sandbox.Run(func() int {
+	run := sandbox.Run
+	if measures(j.Name) {
+		run = sandbox.RunFirst
+	}
+	os.Exit(run(func() int {
 		if err := os.Unsetenv(jobVar); err != nil {
 			fmt.Println(err)
 			return 1

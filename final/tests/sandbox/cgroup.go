@@ -74,7 +74,7 @@ func (h hierarchy) currentGroup() (string, error) {
 // makeGroups makes a group for the sandbox in every hierarchy. On v1 it lies in this
 // process's own group, so that limits of the machine go on holding; on v2, where a
 // group with processes in it can have no children with limits, in the uppermost one.
-func makeGroups(name string) ([]hierarchy, error) {
+func makeGroups(name string, first bool) ([]hierarchy, error) {
 	all, err := hierarchies()
 	if err != nil {
 		return nil, err
@@ -91,6 +91,9 @@ func makeGroups(name string) ([]hierarchy, error) {
 		if err := os.Mkdir(h.group, 0o755); err != nil {
 			return all, fmt.Errorf("make a control group: %w", err)
 		}
+		if first {
+			h.goFirst()
+		}
 		if err := h.prepare(parent); err != nil {
 			return all, err
 		}
@@ -98,15 +101,19 @@ func makeGroups(name string) ([]hierarchy, error) {
 	return all, nil
 }
 
-// prepare gives the new group what processes in it need.
-func (h hierarchy) prepare(parent string) error {
-	// What is measured in it is to depend on its own limits, and not on what else runs on
-	// the machine. Where there is no such file, or it may not be written, it does.
+// goFirst gives the new group all the weight there is: what is measured in it is to depend
+// on its own limits, and not on what else runs on the machine. Where there is no such file,
+// or it may not be written, it does.
+func (h hierarchy) goFirst() {
 	for file, most := range map[string]string{"cpu.shares": "262144", "cpu.weight": "10000"} {
 		if _, err := os.Stat(filepath.Join(h.group, file)); err == nil {
 			_ = os.WriteFile(filepath.Join(h.group, file), []byte(most), 0)
 		}
 	}
+}
+
+// prepare gives the new group what processes in it need.
+func (h hierarchy) prepare(parent string) error {
 	if h.v2() {
 		if err := handDown(parent); err != nil {
 			return err

@@ -40,10 +40,15 @@ const groupsVar = "MINIDOCKER_SANDBOX_GROUPS"
 // in main or TestMain, before anything that should happen once. Only the folders
 // in writable (absolute paths) and what is made anew (/run, /var/lib, /dev/shm) can be
 // written to. Root only.
-func Run(f func() int, writable ...string) int {
+func Run(f func() int, writable ...string) int { return run(f, false, writable) }
+
+// RunFirst is Run for what measures: what else runs on the machine gets what this leaves it.
+func RunFirst(f func() int, writable ...string) int { return run(f, true, writable) }
+
+func run(f func() int, first bool, writable []string) int {
 	switch os.Getenv(stageVar) {
 	case "":
-		return outer()
+		return outer(first)
 	case "init":
 		return pid1(writable)
 	default:
@@ -59,14 +64,14 @@ func fail(err error) int {
 	return 1
 }
 
-func outer() int {
+func outer(first bool) int {
 	if os.Geteuid() != 0 {
 		return fail(errors.New("making namespaces takes root: use make, or sudo"))
 	}
 	runtime.LockOSThread() // Pdeathsig is about the thread
 	// Not by the number alone, which a killed one may have had, whose groups are there still.
 	name := fmt.Sprintf("minidocker-sandbox-%d-%d", os.Getpid(), time.Now().UnixNano())
-	groups, err := makeGroups(name)
+	groups, err := makeGroups(name, first)
 	defer func() {
 		if err := removeGroups(groups); err != nil {
 			fail(err)
