@@ -116,6 +116,7 @@ func measureAll(s *settings, work string) error {
 		all = append(all, more...)
 		all = append(all, crowdCases(there[0], bare(runtimes), filepath.Join(work, "plain"))...)
 	}
+	var failed error
 	text := &strings.Builder{}
 	describe(text)
 	for _, c := range all {
@@ -124,8 +125,9 @@ func measureAll(s *settings, work string) error {
 		}
 		fmt.Fprintln(os.Stderr, "bench:", c.name)
 		samples, err := c.measure(s.rounds)
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
+		if err != nil { // the others are not in vain
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", c.name, err))
+			continue
 		}
 		c.table(text, samples)
 	}
@@ -135,9 +137,9 @@ func measureAll(s *settings, work string) error {
 	}
 	fmt.Print(text.String())
 	if s.out == "" {
-		return nil
+		return failed
 	}
-	return os.WriteFile(s.out, []byte(text.String()), 0o644)
+	return errors.Join(failed, os.WriteFile(s.out, []byte(text.String()), 0o644))
 }
 
 // bare is crun, or the runtime in its place; nil if there is none.

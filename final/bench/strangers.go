@@ -47,7 +47,7 @@ func (s *strangers) buildah(work, tar, context string) error {
 	state := []string{"--root", filepath.Join(work, "buildah"), "--runroot",
 		filepath.Join(work, "buildah-run"), "--storage-driver", "overlay"}
 	build := func(more ...string) []contender {
-		args := append(append([]string{}, state...), "build", "-q", "--layers", "--network", "none",
+		args := append(append([]string{}, state...), "build", "-q", "--layers",
 			"--isolation", "chroot", "-t", "built:latest")
 		args = append(args, more...)
 		return []contender{{name: "buildah, without containers",
