@@ -451,7 +451,7 @@ func (s *starting) userMount(m mountPoint) (specs.Mount, error) {
 			Options: options}, nil
 	}
 	if m.Type == mount.TypeVolume {
-		tree, err := s.e.volumeTree(m.Name)
+		tree, err := s.sharedTree(m.Name)
 		switch {
 		case err != nil:
 			return specs.Mount{}, err

@@ -35,6 +35,7 @@ type starting struct {
 	extra     []Tree              // and of a build's
 	endpoints []*network.Endpoint
 	links     []neighbour
+	volumes   *os.File // the lock on the volumes: see sharedTree
 	dns       *shim.DNS
 	undo      []func()
 }
@@ -127,6 +128,11 @@ func (s *starting) start(run *os.File, streams *Streams) (*Attachment, error) {
 		return nil, err
 	}
 	defer s.root.Close()
+	defer func() {
+		if s.volumes != nil {
+			s.volumes.Close()
+		}
+	}()
 	if s.links, err = s.neighbours(); err != nil {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/mount"
-	"golang.org/x/sys/unix"
 
 	"minidocker/final/fsmount"
 )
@@ -65,7 +64,9 @@ func (r *volumeRecord) mount() (*os.File, error) {
 	return tree, nil
 }
 
-// volumeTree is the mount of a volume, or nil if it is a folder.
+// volumeTree is the mount of a volume, or nil if it is a folder. It is taken from a container that
+// may write to it: one that may not could have put another folder in its place, by renaming what it
+// lies in, and so write what the others read.
 func (e *Engine) volumeTree(name string) (*os.File, error) {
 	r, err := e.readVolume(name)
 	if err != nil || !r.isMount() {
@@ -75,6 +76,7 @@ func (e *Engine) volumeTree(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	readers := false
 	for _, user := range records {
 		for _, m := range user.Mounts {
 			if m.Type != mount.TypeVolume || m.Name != name || m.subpath() != "." {
@@ -84,20 +86,37 @@ func (e *Engine) volumeTree(name string) (*os.File, error) {
 			if err != nil || state.Status != "running" {
 				continue
 			}
+			if !m.RW {
+				readers = true
+				continue
+			}
 			tree, err := treeOf(state.Pid, m.Destination)
 			if err != nil {
 				continue // it has ended, or has unmounted it
 			}
-			writable := unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
-			err = unix.MountSetattr(int(tree.Fd()), "", unix.AT_EMPTY_PATH, &writable)
-			if err != nil {
-				tree.Close()
-				return nil, os.NewSyscallError("mount_setattr", err)
-			}
 			return tree, nil
 		}
 	}
+	if readers && r.Options["type"] == "tmpfs" { // another would have another content
+		return nil, failed(Conflict, "volume %s lies in memory, and only containers that may not write "+
+			"to it have it: stop them, or start one that may write before them", name)
+	}
 	return r.mount()
+}
+
+// sharedTree is volumeTree for a container that is started. Nobody else starts one with such a
+// volume until this one runs, or both would make it.
+func (s *starting) sharedTree(name string) (*os.File, error) {
+	r, err := s.e.readVolume(name)
+	if err != nil || !r.isMount() {
+		return nil, err
+	}
+	if s.volumes == nil {
+		if s.volumes, err = s.e.lockVolumes(); err != nil {
+			return nil, err
+		}
+	}
+	return s.e.volumeTree(name)
 }
 
 // subpath is the part of a volume that is to be mounted, "." if all.
