@@ -197,12 +197,21 @@ func TestNetDevices(t *testing.T) {
 // receive takes a descriptor that comes through a unix socket at the path that call is given.
 func receive(t *testing.T, call func(path string)) *os.File {
 	t.Helper()
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unix"})
+	// Longer than a socket's address has room for.
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	short := filepath.Join(t.TempDir(), "s")
+	if err := os.Symlink(dir, short); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(short, "s"), Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	call(l.Addr().String())
+	call(filepath.Join(dir, "s"))
 	_ = l.SetDeadline(time.Now().Add(30 * time.Second))
 	conn, err := l.AcceptUnix()
 	if err != nil {

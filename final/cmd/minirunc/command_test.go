@@ -5,7 +5,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -285,41 +284,7 @@ func TestExec_Process(t *testing.T) {
 // console listens as a caller does, and returns the terminal's master.
 func console(t *testing.T, call func(socket string)) *os.File {
 	t.Helper()
-	// Longer than a socket's address has room for.
-	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	short := filepath.Join(t.TempDir(), "s")
-	if err := os.Symlink(dir, short); err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(short, "c"), Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	call(filepath.Join(dir, "c"))
-	_ = l.SetDeadline(time.Now().Add(30 * time.Second))
-	conn, err := l.AcceptUnix()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	rights := make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := conn.ReadMsgUnix(make([]byte, 100), rights)
-	if err != nil {
-		t.Fatal(err)
-	}
-	messages, err := unix.ParseSocketControlMessage(rights[:n])
-	if err != nil || len(messages) != 1 {
-		t.Fatalf("got %d messages: %v", len(messages), err)
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
-		t.Fatalf("got descriptors %v: %v", fds, err)
-	}
-	master := os.NewFile(uintptr(fds[0]), "master")
+	master := receive(t, call)
 	t.Cleanup(func() { master.Close() })
 	return master
 }
